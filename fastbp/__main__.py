@@ -1,0 +1,205 @@
+"""The command line, ``fastbp`` and ``python -m fastbp``: the only file that prints.
+
+Each command is a function from its parsed arguments to the exit status, and one function that
+adds its parser. Exit status 2 with one line on stderr is a misuse, 130 an interrupt (Ctrl-C).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import fastbp
+from fastbp import demo
+
+MISUSE, INTERRUPTED = 2, 130
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Reports a misuse in a single line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(MISUSE, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    try:
+        status = _run(argv)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("fastbp: interrupted", file=sys.stderr)
+        status = INTERRUPTED
+    except BrokenPipeError:
+        # The reader, such as `head`, has gone. Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    return status
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        args = _parser().parse_args(argv)
+        return int(args.run(args))
+    except SystemExit as stop:  # argparse's: 0 after --help, 2 after a misuse
+        return int(stop.code or 0)
+
+
+def _parser() -> OneLineParser:
+    parser = OneLineParser(
+        prog="fastbp",
+        description="Softmax, sigmoid, cross-entropy and their gradients, fast and exact.",
+    )
+    parser.add_argument("--version", action="version", version=f"fastbp {fastbp.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="command", required=True)
+    for add_command in (_add_train,):
+        add_command(commands)
+    return parser
+
+
+def _add_train(commands: Any) -> None:
+    default = demo.Settings()
+    parser = commands.add_parser(
+        "train",
+        help="train a network on images of handwritten digits",
+        description="Train Linear -> Sigmoid -> Linear -> softmax cross-entropy on images of "
+        "handwritten digits, and time the same training with NumPy beside it.",
+    )
+
+    def option(*names: str, help: str, **settings: Any) -> None:
+        if "default" in settings:
+            help += " (default: %(default)s)"
+        parser.add_argument(*names, help=help, **settings)
+
+    option("--data", choices=demo.DATA_SETS, default="digits", help="which images")
+    option("--hidden", type=_whole(1, 100_000), default=default.hidden, help="hidden units")
+    option("--epochs", type=_whole(1), default=default.epochs, help="most passes over the data")
+    option("--batch-size", type=_whole(1), default=default.batch_size, help="images per step")
+    option("--lr", type=_number(), default=default.lr, help="learning rate")
+    option("--momentum", type=_number(1), default=default.momentum, help="momentum, in [0, 1)")
+    option(
+        "--tol",
+        type=_number(),
+        default=default.tol,
+        help="stop when the loss of an epoch changes by less than this, "
+        f"{default.patience} times in a row; 0 never stops early",
+    )
+    option("--seed", type=_whole(0), default=default.seed, help="of split, weights and order")
+    option("--plot", metavar="FILE", help="draw loss curves and predictions into this picture")
+    option("--no-reference", action="store_true", help="do not train the NumPy reference")
+    option("-q", "--quiet", action="store_true", help="print the accuracy only, no progress bar")
+    parser.set_defaults(run=_train, parser=parser)
+
+
+def _train(args: argparse.Namespace) -> int:
+    settings = demo.Settings(
+        hidden=args.hidden,
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        lr=args.lr,
+        momentum=args.momentum,
+        tol=args.tol,
+        seed=args.seed,
+    )
+    say = _say_nothing if args.quiet else print
+    try:
+        if args.plot is not None:
+            _check_plot_file(args)
+        data = demo.load_data(args.data, seed=args.seed)
+        height, width = data.image_shape
+        say(
+            f"data        {data.name}: {len(data.x_train)} images to learn, "
+            f"{len(data.x_test)} to test, {height} x {width} pixels",
+            flush=True,
+        )
+        outcome = demo.train(
+            data, settings, with_reference=not args.no_reference, progress=not args.quiet
+        )
+        if args.plot is not None:
+            demo.plot(outcome, args.plot)
+    except (ImportError, MemoryError) as error:
+        args.parser.error(str(error))
+
+    history = outcome.history
+    reasons = {
+        "epochs": "all epochs are done",
+        "converged": f"the loss changed by less than {args.tol:g}, "
+        f"{settings.patience} times in a row",
+        "diverged": "the loss is no longer finite; try a smaller --lr",
+    }
+    layers = " -> ".join(repr(layer).removesuffix("()") for layer in outcome.net.layers)
+    say(f"network     {layers} -> softmax cross-entropy, {outcome.n_params} parameters")
+    say(f"stopped     after {history.n_epochs} epochs: {reasons[history.stop_reason]}")
+    say(f"loss        {history.loss[0]:.4g} in the first epoch, {history.loss[-1]:.4g} in the last")
+    print(
+        f"accuracy    {100 * outcome.accuracy:.1f} % of the test images "
+        f"({outcome.n_right} of {len(outcome.predicted)})"
+    )
+    seconds = sum(history.seconds)
+    say(
+        f"time        fastbp {seconds:.3f} s, after {outcome.first_call_seconds:.2f} s "
+        "for the first call (compiling, or loading what was compiled)"
+    )
+    if outcome.reference_history is not None:
+        reference_seconds = sum(outcome.reference_history.seconds)
+        say(
+            f"            NumPy reference (float64) {reference_seconds:.3f} s, "
+            f"{reference_seconds / seconds:.2f} times as long"
+        )
+    if outcome.loss_difference is not None:
+        say(f"            loss curves differ by {outcome.loss_difference:.0e} at most (relative)")
+    if args.plot is not None:
+        say(f"plot        {args.plot}")
+    return 1 if history.stop_reason == "diverged" else 0
+
+
+def _check_plot_file(args: argparse.Namespace) -> None:
+    try:
+        demo.check_plot_file(args.plot)
+    except ValueError as error:
+        args.parser.error(f"argument --plot: {error}")
+    except OSError as error:
+        args.parser.error(f"argument --plot: cannot write {args.plot!r}: {error.strerror}")
+
+
+def _say_nothing(*_values: object, **_options: object) -> None:
+    """Stands in for print where only the result is wanted."""
+
+
+def _whole(low: int, high: float = math.inf) -> Callable[[str], int]:
+    """An argument type: whole numbers in [low, high]."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if not low <= number <= high:
+            limits = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"{number} is not {limits}")
+        return number
+
+    return parse
+
+
+def _number(high: float = math.inf) -> Callable[[str], float]:
+    """An argument type: numbers in [0, high)."""
+
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not 0 <= number < high:  # written so that NaN fails too
+            raise argparse.ArgumentTypeError(f"{text} is not in [0, {high})")
+        return number
+
+    return parse
+
+
+if __name__ == "__main__":
+    sys.exit(main())

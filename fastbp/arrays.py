@@ -1,0 +1,46 @@
+"""Arrays as kernels want them: rows that are contiguous, and results of the right layout."""
+
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Axes = tuple[int, ...]
+
+
+def rows_of(x: Array, axes: Axes) -> Array:
+    """x (…) as (n_rows, n_columns), each row the values along `axes`, contiguous.
+
+    A view of x wherever its strides allow one, else a copy.
+    """
+    if x.ndim == 2 and axes == (1,) and x.flags.c_contiguous and x.flags.aligned:
+        return x
+    moved = np.moveaxis(x, axes, range(-len(axes), 0)) if axes else x
+    n_columns = int(np.prod([x.shape[a] for a in axes], dtype=np.int64))
+    n_rows = int(np.prod([n for a, n in enumerate(x.shape) if a not in axes], dtype=np.int64))
+    rows = moved.reshape(n_rows, n_columns)
+    contiguous = rows.strides[1] == rows.itemsize or n_columns <= 1
+    return rows if contiguous and rows.flags.aligned else np.array(rows, order="C")
+
+
+def rows_to_write(out: Array, axes: Axes) -> Array:
+    """Rows into which a kernel may write the result; `put_back` then brings them to `out`."""
+    rows = rows_of(out, axes)
+    return rows if np.may_share_memory(rows, out) else np.empty(rows.shape, rows.dtype)
+
+
+def put_back(rows: Array, out: Array, axes: Axes) -> Array:
+    """Return `out` with the rows in it, copying them if `rows` was no view of it."""
+    if not np.may_share_memory(rows, out):
+        moved = np.moveaxis(out, axes, range(-len(axes), 0)) if axes else out
+        moved[...] = rows.reshape(moved.shape)
+    return out
+
+
+def flat(x: Array) -> Array | None:
+    """x as a contiguous 1-D view in the order of its memory; None if there is none."""
+    if not x.flags.aligned:
+        return None
+    if x.flags.c_contiguous:
+        return x.reshape(-1)
+    return x.T.reshape(-1) if x.flags.f_contiguous else None

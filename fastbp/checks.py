@@ -1,0 +1,124 @@
+"""Checks of arguments, and what they say when one is wrong."""
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def as_values(x: Any, name: str) -> Array:
+    """x as a float32 or float64 array; integers, bools, lists and numbers become float64."""
+    if type(x) is not np.ndarray:
+        x = _as_array(x, name)
+    if x.dtype in FLOATS:  # false for swapped bytes
+        return x  # type: ignore[no-any-return]
+    if x.dtype.kind in "biu":
+        return x.astype(np.float64)  # type: ignore[no-any-return]
+    if x.dtype.kind == "f" and x.dtype.itemsize in (4, 8):
+        return x.astype(x.dtype.newbyteorder("="))  # type: ignore[no-any-return]
+    raise TypeError(f"{name} has dtype {x.dtype}; expected float32, float64, integers or bools")
+
+
+def _as_array(x: Any, name: str) -> Array:
+    if not isinstance(x, np.ndarray):
+        if hasattr(x, "__cuda_array_interface__"):
+            raise RuntimeError(f"{name} lives on a CUDA device; this version computes on CPUs")
+        if hasattr(x, "__dlpack__"):
+            kind = f"{type(x).__module__}.{type(x).__qualname__}"
+            raise TypeError(f"{name} is a {kind}; expected a NumPy array (numpy.asarray gives one)")
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, whose mask would be lost; pass its data")
+    try:
+        return np.asarray(x)
+    except ValueError as error:  # a ragged list
+        raise ValueError(f"{name} is no array: {error}") from None
+
+
+def like_first(x: Any, name: str, first: Array) -> Array:
+    """x as an array of first's dtype, which decides where float arguments differ."""
+    x = as_values(x, name)
+    return x if x.dtype == first.dtype else x.astype(first.dtype)
+
+
+def same_shape(x: Array, name: str, shape: tuple[int, ...], of: str) -> None:
+    """x must be shaped as another argument."""
+    if x.shape != shape:
+        raise ValueError(f"{name} has shape {x.shape}; expected {shape}, the shape of {of}")
+
+
+def as_axis(axis: Any, ndim: int, name: str) -> int:
+    """An int axis, counted from the front."""
+    try:
+        index = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis is {axis!r}; expected an int") from None
+    if ndim == 0:
+        raise ValueError(f"{name} is a single number, which has no axis {index}")
+    if not -ndim <= index < ndim:
+        raise ValueError(f"axis is {index}; expected {-ndim} to {ndim - 1}, as {name} is {ndim}-D")
+    return index % ndim
+
+
+def as_axes(axis: Any, ndim: int, name: str) -> tuple[int, ...]:
+    """An int, tuple of ints or None (all of them), as axes counted from the front."""
+    if axis is None:
+        return tuple(range(ndim))
+    if not isinstance(axis, Sequence) or isinstance(axis, str):
+        return (as_axis(axis, ndim, name),)
+    axes = {as_axis(a, ndim, name) for a in axis}
+    if len(axes) < len(axis):
+        raise ValueError(f"axis is {axis!r}; expected no axis twice")
+    return tuple(sorted(axes))
+
+
+def one_of(value: Any, name: str, allowed: tuple[str, ...]) -> str:
+    """A word out of a few."""
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, allowed))}")
+    return str(value)
+
+
+def as_out(out: Any, shape: tuple[int, ...], inputs: dict[str, Array], replaceable: int) -> Array:
+    """An array for a result of that shape and the first input's dtype.
+
+    It may be one of the first `replaceable` inputs, and touches no input otherwise.
+    """
+    dtype = next(iter(inputs.values())).dtype
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out is a {type(out).__name__}; expected a NumPy array")
+    if out.dtype != dtype:
+        raise TypeError(f"out has dtype {out.dtype}; expected {dtype}, the result's")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}; expected {shape}, the result's")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only; expected an array that can be written to")
+    if any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
+        raise ValueError("out holds one place several times; expected one place for each element")
+    for i, (name, array) in enumerate(inputs.items()):
+        if i < replaceable and _same_memory(out, array):
+            continue
+        if _overlap(out, array):
+            may = "expected all of it or nothing" if i < replaceable else "which is still read"
+            raise ValueError(f"out overlaps {name}, {may}")
+    return out
+
+
+def _same_memory(a: Array, b: Array) -> bool:
+    return a is b or (
+        a.__array_interface__["data"] == b.__array_interface__["data"]
+        and a.shape == b.shape
+        and a.strides == b.strides
+    )
+
+
+def _overlap(a: Array, b: Array) -> bool:
+    if not np.may_share_memory(a, b):
+        return False
+    try:
+        return np.shares_memory(a, b, max_work=100_000)
+    except np.exceptions.TooHardError:
+        return True

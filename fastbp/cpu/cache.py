@@ -1,0 +1,101 @@
+"""Compiled kernels on disk, so that only the first process on a machine compiles them.
+
+Numba's own cache looks at the file of the compiled function alone and would go on answering with
+yesterday's formula. Here a folder's name is a digest of all of fastbp's sources, the versions below
+it and the processor, and a file begins with the digest of its content. Whatever is wrong with a
+file or a folder, the kernel is compiled afresh: that costs time and is never an error.
+"""
+
+import hashlib
+import os
+import pickle
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+DIGEST_SIZE = hashlib.sha256().digest_size
+
+
+def root() -> Path:
+    """The folder of all caches: $FASTBP_CACHE_DIR or the platform's place for such files."""
+    chosen = os.environ.get("FASTBP_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.path.expanduser(base)) / "fastbp"
+
+
+@cache
+def sources_digest() -> str:
+    """Digest of everything that compiled code depends on, but for the processor."""
+    import llvmlite
+    import numba
+    import numpy as np
+
+    digest = hashlib.sha256()
+    package = Path(__file__).resolve().parent.parent
+    for path in sorted(package.rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode())
+        digest.update(path.read_bytes())
+    versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
+    digest.update(repr(versions).encode())
+    return digest.hexdigest()
+
+
+def folder() -> Path:
+    """Where the kernels of this version of fastbp are kept."""
+    return root() / sources_digest()[:16]
+
+
+def _path(name: str, signature: Any, context: Any) -> Path:
+    machine = context.codegen().magic_tuple()
+    key = hashlib.sha256(repr((name, signature, machine)).encode()).hexdigest()[:24]
+    return folder() / f"{name.rsplit('.', 1)[-1]}-{key}.kernel"
+
+
+def load(name: str, signature: Any, context: Any) -> Any:
+    """The compiled kernel, or None."""
+    from numba.core.compiler import CompileResult
+
+    try:
+        content = _path(name, signature, context).read_bytes()
+    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
+        return None
+    digest, payload = content[:DIGEST_SIZE], content[DIGEST_SIZE:]
+    if hashlib.sha256(payload).digest() != digest:
+        return None
+    context.refresh()  # starts Numba's runtime, which compiling would have done
+    return CompileResult._rebuild(context, *pickle.loads(payload))
+
+
+def save(name: str, signature: Any, context: Any, compiled: Any) -> None:
+    """Keep a compiled kernel, if that is possible."""
+    from numba.core.serialize import dumps
+
+    payload = dumps(compiled._reduce())
+    try:
+        path = _path(name, signature, context)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Written aside and renamed, so that no process ever reads half a file.
+        handle, aside = tempfile.mkstemp(dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(hashlib.sha256(payload).digest() + payload)
+        os.replace(aside, path)
+    except (OSError, RuntimeError):
+        return
+
+
+def size() -> tuple[int, int]:
+    """How many kernels the folder holds, and their size in bytes."""
+    try:
+        sizes = [path.stat().st_size for path in folder().glob("*.kernel")]
+    except (OSError, RuntimeError):
+        return 0, 0
+    return len(sizes), sum(sizes)

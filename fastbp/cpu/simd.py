@@ -1,0 +1,480 @@
+"""Portable vectors for Numba: one type, whose operators lower to LLVM's own vector instructions.
+
+* A `Vector` is 16 float32, 8 float64, or as many integers or truth values. LLVM splits it for
+  narrower machines (two registers on AVX2, four on NEON). The number of lanes is fixed, so every
+  sum has one order and every machine returns the same bits. No fast-math flag is ever set.
+* `Traced` is a number or vector while a kernel is being compiled: its operators write LLVM
+  instructions. A formula of `fastbp.formulas` is a plain function, and calling it with traced
+  numbers is what compiles it, for scalars and vectors alike.
+* `teach` makes Numba know a formula, and the words of `vectors`, by their plain functions.
+
+Why not `@njit` on every formula: it would compile each one separately for every type, take seconds
+where this takes milliseconds, and turn float32 into float64 at every bare literal.
+"""
+
+import operator
+from collections.abc import Callable
+from inspect import signature as signature_of
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import lower_builtin, models, register_model
+from numba.np import arrayobj
+
+from . import vectors
+
+LANES = {types.float32: 16, types.float64: 8}
+BITS = {types.float32: 32, types.float64: 64}
+INTEGER = {types.float32: types.int32, types.float64: types.int64}
+I32, I64 = ir.IntType(32), ir.IntType(64)
+IR = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(),
+      types.int32: I32, types.int64: I64, types.boolean: ir.IntType(1)}  # fmt: skip
+
+
+class Vector(types.Type):
+    """Several numbers of one type, computed at once."""
+
+    def __init__(self, element: types.Type, lanes: int) -> None:
+        self.element = element
+        self.lanes = lanes
+        super().__init__(name=f"Vector({element}, {lanes})")
+
+
+@register_model(Vector)
+class VectorModel(models.PrimitiveModel):
+    """A vector is a plain LLVM value, kept in registers."""
+
+    def __init__(self, manager: Any, kind: Vector) -> None:
+        super().__init__(manager, kind, ir_type(kind))
+
+
+def ir_type(kind: types.Type) -> ir.Type:
+    """The LLVM type of a number or vector."""
+    if isinstance(kind, Vector):
+        return ir.VectorType(IR[kind.element], kind.lanes)
+    return IR[kind]
+
+
+def element_of(kind: types.Type) -> types.Type:
+    """The type of one lane."""
+    return kind.element if isinstance(kind, Vector) else kind
+
+
+def with_element(kind: types.Type, element: types.Type) -> types.Type:
+    """The same number of lanes of another type."""
+    return Vector(element, kind.lanes) if isinstance(kind, Vector) else element
+
+
+class Traced:
+    """A number, or a vector of them, whose operators write LLVM instructions."""
+
+    __slots__ = ("builder", "kind", "value")
+    __hash__ = None  # type: ignore[assignment]  # == compares lanes
+
+    def __init__(self, builder: ir.IRBuilder, value: ir.Value, kind: types.Type) -> None:
+        self.builder = builder
+        self.value = value
+        self.kind = kind
+
+    @property
+    def bits(self) -> int:
+        """32 for float32, 64 for float64."""
+        return BITS[element_of(self.kind)]
+
+    # what operators are made of
+
+    def _new(self, value: ir.Value, element: types.Type | None = None) -> "Traced":
+        kind = self.kind if element is None else with_element(self.kind, element)
+        return Traced(self.builder, value, kind)
+
+    def _like_me(self, other: "Traced | float") -> ir.Value:
+        """`other` as an LLVM value of this number's type: literals and scalars are spread."""
+        if not isinstance(other, Traced):
+            return constant(self.kind, other)
+        if other.kind == self.kind:
+            return other.value
+        if other.kind != element_of(self.kind):
+            raise TypeError(f"{self.kind} met {other.kind}")
+        return spread(self.builder, other.value, self.kind)
+
+    def _binary(self, instruction: str, other: "Traced | float", swap: bool = False) -> "Traced":
+        if isinstance(other, Traced) and isinstance(other.kind, Vector) and self.kind != other.kind:
+            return other._binary(instruction, self, not swap)  # a scalar left of a vector
+        a, b = self.value, self._like_me(other)
+        if swap:
+            a, b = b, a
+        return self._new(getattr(self.builder, instruction)(a, b))
+
+    def _call(self, name: str, *operands: ir.Value) -> "Traced":
+        kind = ir_type(self.kind)
+        element = f"f{self.bits}"
+        suffix = f"v{self.kind.lanes}{element}" if isinstance(self.kind, Vector) else element
+        function = self.builder.module.declare_intrinsic(
+            f"llvm.{name}.{suffix}", fnty=ir.FunctionType(kind, [kind] * len(operands))
+        )
+        return self._new(self.builder.call(function, operands))
+
+    def _compare(self, sign: str, other: "Traced | float") -> "Traced":
+        if isinstance(other, Traced) and isinstance(other.kind, Vector) and self.kind != other.kind:
+            mirrored = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}[sign]
+            return other._compare(mirrored, self)
+        compare = self.builder.fcmp_unordered if sign == "!=" else self.builder.fcmp_ordered
+        return self._new(compare(sign, self.value, self._like_me(other)), types.boolean)
+
+    # the operators
+
+    def __add__(self, other: "Traced | float") -> "Traced":
+        return self._binary("fadd", other)
+
+    def __radd__(self, other: float) -> "Traced":
+        return self._binary("fadd", other, swap=True)
+
+    def __sub__(self, other: "Traced | float") -> "Traced":
+        return self._binary("fsub", other)
+
+    def __rsub__(self, other: float) -> "Traced":
+        return self._binary("fsub", other, swap=True)
+
+    def __mul__(self, other: "Traced | float") -> "Traced":
+        return self._binary("fmul", other)
+
+    def __rmul__(self, other: float) -> "Traced":
+        return self._binary("fmul", other, swap=True)
+
+    def __truediv__(self, other: "Traced | float") -> "Traced":
+        return self._binary("fdiv", other)
+
+    def __rtruediv__(self, other: float) -> "Traced":
+        return self._binary("fdiv", other, swap=True)
+
+    def __neg__(self) -> "Traced":
+        return self._new(self.builder.fneg(self.value))
+
+    def __abs__(self) -> "Traced":
+        return self._call("fabs", self.value)
+
+    def __lt__(self, other: "Traced | float") -> "Traced":
+        return self._compare("<", other)
+
+    def __le__(self, other: "Traced | float") -> "Traced":
+        return self._compare("<=", other)
+
+    def __gt__(self, other: "Traced | float") -> "Traced":
+        return self._compare(">", other)
+
+    def __ge__(self, other: "Traced | float") -> "Traced":
+        return self._compare(">=", other)
+
+    def __eq__(self, other: object) -> "Traced":  # type: ignore[override]
+        return self._compare("==", other)  # type: ignore[arg-type]
+
+    def __ne__(self, other: object) -> "Traced":  # type: ignore[override]
+        return self._compare("!=", other)  # type: ignore[arg-type]
+
+    def __and__(self, other: "Traced") -> "Traced":
+        return self._new(self.builder.and_(self.value, other.value))
+
+    def __or__(self, other: "Traced") -> "Traced":
+        return self._new(self.builder.or_(self.value, other.value))
+
+    # what formulas need beyond operators
+
+    def fma(self, b: "Traced | float", c: "Traced | float") -> "Traced":
+        """self·b + c, rounded once."""
+        widest = next(
+            (n for n in (b, c) if isinstance(n, Traced) and isinstance(n.kind, Vector)), self
+        )
+        values = [widest._like_me(n) for n in (self, b, c)]
+        return widest._call("fma", *values)
+
+    def where(self, a: "Traced | float", b: "Traced | float") -> "Traced":
+        """a where this condition holds, else b."""
+        numbers = [n for n in (a, b) if isinstance(n, Traced)]
+        element = element_of(numbers[0].kind)
+        like = Traced(self.builder, self.value, with_element(self.kind, element))
+        chosen = self.builder.select(self.value, like._like_me(a), like._like_me(b))
+        return self._new(chosen, element)
+
+    def widen(self) -> "Traced":
+        """This number in float64."""
+        if self.bits == 64:
+            return self
+        wide = with_element(self.kind, types.float64)
+        return Traced(self.builder, self.builder.fpext(self.value, ir_type(wide)), wide)
+
+    def narrow(self) -> "Traced":
+        """This float64 rounded to float32."""
+        kind = with_element(self.kind, types.float32)
+        return Traced(self.builder, self.builder.fptrunc(self.value, ir_type(kind)), kind)
+
+    def _as_integer(self) -> tuple[ir.Value, types.Type]:
+        kind = with_element(self.kind, INTEGER[element_of(self.kind)])
+        return self.builder.bitcast(self.value, ir_type(kind)), kind
+
+    def shift_to_exponent(self, mantissa_bits: int) -> "Traced":
+        """The number whose bits are this one's lowest, shifted up to the exponent's place."""
+        integer, kind = self._as_integer()
+        shifted = self.builder.shl(integer, constant(kind, mantissa_bits))
+        return self._new(self.builder.bitcast(shifted, ir_type(self.kind)))
+
+    def split_exponent(self, lowest: int) -> "tuple[Traced, Traced]":
+        """(k, u) with self = u·2^k, bits(u) >= lowest the least possible; float64 and >= 1."""
+        b = self.builder
+        integer, kind = self._as_integer()
+        # self >= 1 > u makes the difference positive, so the logical shift, which unlike the
+        # arithmetic one every machine has for 64 bits, is right.
+        k = b.lshr(b.sub(integer, constant(kind, lowest)), constant(kind, 52))
+        u = b.sub(integer, b.shl(k, constant(kind, 52)))
+        # k as a float64: its bits below the mantissa's top, 2^52 + k, less 2^52.
+        magic = b.or_(k, constant(kind, 0x4330000000000000))
+        as_float = self._new(b.bitcast(magic, ir_type(self.kind))) - 2.0**52
+        return as_float, self._new(b.bitcast(u, ir_type(self.kind)))
+
+    def halves(self) -> "tuple[Traced, Traced]":
+        """The lower and the upper half of the lanes; of two lanes, two numbers."""
+        b, n = self.builder, self.kind.lanes // 2
+        if n == 1:
+            return tuple(
+                Traced(b, b.extract_element(self.value, I32(i)), self.kind.element) for i in (0, 1)
+            )  # type: ignore[return-value]
+        undefined = ir.Constant(ir_type(self.kind), ir.Undefined)
+        parts = (
+            b.shuffle_vector(
+                self.value, undefined, ir.Constant(ir.VectorType(I32, n), list(range(at, at + n)))
+            )
+            for at in (0, n)
+        )
+        return tuple(Traced(b, p, Vector(self.kind.element, n)) for p in parts)  # type: ignore[return-value]
+
+
+def constant(kind: types.Type, value: float) -> ir.Constant:
+    """A literal of that type, the same in every lane."""
+    if isinstance(kind, Vector):
+        return ir.Constant(ir_type(kind), [constant(kind.element, value)] * kind.lanes)
+    if kind == types.float32:
+        value = float(round_to_float32(value))
+    return ir.Constant(IR[kind], value)
+
+
+def round_to_float32(value: float) -> float:
+    """LLVM wants a float32 literal spelt as the float64 that it is exactly."""
+    import numpy as np
+
+    return float(np.float32(value))
+
+
+def spread(builder: ir.IRBuilder, value: ir.Value, kind: Vector) -> ir.Value:
+    """A vector with one value in all lanes."""
+    undefined = ir.Constant(ir_type(kind), ir.Undefined)
+    first = builder.insert_element(undefined, value, I32(0))
+    zeros = ir.Constant(ir.VectorType(I32, kind.lanes), [0] * kind.lanes)
+    return builder.shuffle_vector(first, undefined, zeros)
+
+
+# teaching Numba -----------------------------------------------------------------------------------
+
+
+def traceable(kind: types.Type) -> bool:
+    """Whether formulas work on values of this Numba type."""
+    return element_of(kind) in IR
+
+
+def result_kinds(formula: Callable[..., Any], kinds: tuple[types.Type, ...]) -> Any:
+    """The types of what a formula returns, found by tracing it into a function thrown away."""
+    function = ir.Function(
+        ir.Module(), ir.FunctionType(ir.VoidType(), [ir_type(k) for k in kinds]), "typing"
+    )
+    builder = ir.IRBuilder(function.append_basic_block())
+    result = formula(
+        *(Traced(builder, a, k) for a, k in zip(function.args, kinds, strict=True))
+    )
+    if isinstance(result, tuple):
+        return types.Tuple([part.kind for part in result])
+    return result.kind
+
+
+def _plain(kinds: tuple[types.Type, ...]) -> tuple[types.Type, ...]:
+    return tuple(types.unliteral(k) for k in kinds)
+
+
+def teach(formula: Callable[..., Any], name: Any = None, only_vectors: bool = False) -> None:
+    """Let kernels call a formula by its plain function (or `name`, for operators)."""
+    key = formula if name is None else name
+
+    @infer_global(key)
+    class Template(AbstractTemplate):
+        def generic(self, args: tuple[types.Type, ...], kws: Any) -> Any:
+            kinds = _plain(args)
+            if not all(traceable(k) for k in kinds):
+                return None
+            if only_vectors and not any(isinstance(k, Vector) for k in kinds):
+                return None
+            return signature(result_kinds(formula, kinds), *kinds)
+
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
+        result = formula(
+            *(Traced(builder, a, k) for a, k in zip(args, sig.args, strict=True))
+        )
+        if isinstance(result, tuple):
+            return context.make_tuple(builder, sig.return_type, [part.value for part in result])
+        return result.value
+
+    if only_vectors:
+        n = len(signature_of(formula).parameters)
+        for mask in range(1, 2**n):
+            kinds = [Vector if mask >> i & 1 else types.Any for i in range(n)]
+            lower_builtin(key, *kinds)(lower)
+    else:
+        lower_builtin(key, types.VarArg(types.Any))(lower)
+
+
+for _operator in (
+    operator.add, operator.sub, operator.mul, operator.truediv, operator.neg, abs,
+    operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne,
+    operator.and_, operator.or_, operator.iadd, operator.isub, operator.imul,
+):  # fmt: skip
+    teach(_operator, only_vectors=True)
+
+
+# the words of `vectors` ---------------------------------------------------------------------------
+
+
+def word(stub: Callable[..., Any]) -> Callable[[Callable[..., Any]], None]:
+    """Give a word its meaning: from the types of its arguments, a signature and a code writer."""
+
+    def give(meaning: Callable[..., Any]) -> None:
+        @infer_global(stub)
+        class Template(AbstractTemplate):
+            def generic(self, args: tuple[types.Type, ...], kws: Any) -> Any:
+                return meaning(*_plain(args))[0]
+
+        def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
+            write = meaning(*sig.args)[1]
+            # LLVM avoids 512-bit registers unless the function asks for them.
+            set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+            result = write(context, builder, *args)
+            return context.get_dummy_value() if result is None else result
+
+        lower_builtin(stub, types.VarArg(types.Any))(lower)
+
+    return give
+
+
+def vector_behind(pointer: types.CPointer) -> Vector:
+    """The vector type that is read through a pointer."""
+    return Vector(pointer.dtype, LANES[pointer.dtype])
+
+
+def _address(b: ir.IRBuilder, p: ir.Value, j: ir.Value, kind: Vector) -> ir.Value:
+    return b.bitcast(b.gep(p, [j]), ir_type(kind).as_pointer())
+
+
+def _first_lanes(b: ir.IRBuilder, n: ir.Value, kind: Vector) -> ir.Value:
+    counted = Vector(types.int32, kind.lanes)
+    lane = ir.Constant(ir_type(counted), list(range(kind.lanes)))
+    return b.icmp_signed("<", lane, spread(b, b.trunc(n, I32), counted))
+
+
+def _masked(b: ir.IRBuilder, what: str, kind: Vector, returns: ir.Type, operands: list[ir.Value]) -> ir.Value:
+    suffix = f"v{kind.lanes}f{BITS[kind.element]}"
+    function = b.module.declare_intrinsic(
+        f"llvm.masked.{what}.{suffix}.p0",
+        fnty=ir.FunctionType(returns, [o.type for o in operands]),
+    )
+    return b.call(function, operands)
+
+
+def _alignment(kind: Vector) -> int:
+    return BITS[kind.element] // 8
+
+
+@word(vectors.row)
+def _row(x: types.Array, i: types.Type) -> Any:
+    def write(context: Any, b: ir.IRBuilder, x_: ir.Value, i_: ir.Value) -> ir.Value:
+        array = arrayobj.make_array(x)(context, b, x_)
+        offset = b.mul(cgutils.unpack_tuple(b, array.strides, x.ndim)[0], i_)
+        return cgutils.pointer_add(b, array.data, offset, array.data.type)
+
+    return signature(types.CPointer(x.dtype), x, types.intp), write
+
+
+@word(vectors.advance)
+def _advance(p: types.CPointer, n: types.Type) -> Any:
+    return signature(p, p, types.intp), lambda context, b, p_, n_: b.gep(p_, [n_])
+
+
+@word(vectors.lanes)
+def _lanes(p: types.CPointer) -> Any:
+    return signature(types.intp, p), lambda context, b, p_: I64(LANES[p.dtype])
+
+
+@word(vectors.load)
+def _load(p: types.CPointer, j: types.Type) -> Any:
+    kind = vector_behind(p)
+
+    def write(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value) -> ir.Value:
+        return b.load(_address(b, p_, j_, kind), align=_alignment(kind))
+
+    return signature(kind, p, types.intp), write
+
+
+@word(vectors.load_some)
+def _load_some(p: types.CPointer, j: types.Type, n: types.Type, fill: types.Type) -> Any:
+    kind = vector_behind(p)
+
+    def write(context: Any, b: ir.IRBuilder, p_: Any, j_: Any, n_: Any, fill_: Any) -> ir.Value:
+        operands = [_address(b, p_, j_, kind), I32(_alignment(kind)),
+                    _first_lanes(b, n_, kind), spread(b, fill_, kind)]  # fmt: skip
+        return _masked(b, "load", kind, ir_type(kind), operands)
+
+    return signature(kind, p, types.intp, types.intp, p.dtype), write
+
+
+@word(vectors.store)
+def _store(p: types.CPointer, j: types.Type, v: Vector) -> Any:
+    kind = vector_behind(p)
+
+    def write(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value, v_: ir.Value) -> None:
+        b.store(v_, _address(b, p_, j_, kind), align=_alignment(kind))
+
+    return signature(types.void, p, types.intp, kind), write
+
+
+@word(vectors.store_some)
+def _store_some(p: types.CPointer, j: types.Type, n: types.Type, v: Vector) -> Any:
+    kind = vector_behind(p)
+
+    def write(context: Any, b: ir.IRBuilder, p_: Any, j_: Any, n_: Any, v_: Any) -> None:
+        operands = [v_, _address(b, p_, j_, kind), I32(_alignment(kind)), _first_lanes(b, n_, kind)]
+        _masked(b, "store", kind, ir.VoidType(), operands)
+
+    return signature(types.void, p, types.intp, types.intp, kind), write
+
+
+@word(vectors.splat)
+def _splat(p: types.CPointer, value: types.Type) -> Any:
+    kind = vector_behind(p)
+    return signature(kind, p, p.dtype), lambda context, b, p_, v: spread(b, v, kind)
+
+
+@word(vectors.splat64)
+def _splat64(p: types.CPointer, value: types.Type) -> Any:
+    kind = with_element(vector_behind(p), types.float64)
+    return signature(kind, p, types.float64), lambda context, b, p_, v: spread(b, v, kind)
+
+
+@word(vectors.number)
+def _number(p: types.CPointer, value: types.Type) -> Any:
+    return signature(p.dtype, p, p.dtype), lambda context, b, p_, v: v
+
+
+@word(vectors.count)
+def _count(mask: Vector) -> Any:
+    def write(context: Any, b: ir.IRBuilder, mask_: ir.Value) -> ir.Value:
+        bits = b.bitcast(mask_, ir.IntType(mask.lanes))
+        return b.zext(b.ctpop(bits), I64)
+
+    return signature(types.intp, mask), write

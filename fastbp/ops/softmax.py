@@ -1,0 +1,393 @@
+"""softmax, log_softmax, logsumexp and their backward passes.
+
+Each is computed along `axis`: the values along it, a row, are reduced to a few numbers, from which
+and from the row the result is mapped. With m = max x and e_j = exp(x_j - m), a row's total is
+Σ e = 1 + s, where s leaves one maximum out.
+
+Source: shifted by the maximum as in Blanchard, Higham and Higham, "Accurately computing the
+log-sum-exp and softmax functions", IMA J. Numer. Anal. 41 (2021), equations 3.8 and 4.2; that x - m
+is not rounded, and that s is kept apart from the 1, is fastbp's.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..arrays import Array, put_back, rows_of, rows_to_write
+from ..checks import as_axes, as_out, as_values, like_first, same_shape
+from ..cpu.rows import (
+    INF,
+    NAN,
+    exp_total,
+    find,
+    has_nan,
+    map_row,
+    map_two_rows,
+    row_max,
+    scale,
+    shifted_dot,
+    total,
+)
+from ..cpu.run import launch
+from ..cpu.vectors import advance, row
+from ..formulas import (
+    add_pairs,
+    log_of_total,
+    log_softmax_backward_of_likely,
+    narrowed,
+    reciprocal_of_total,
+    split,
+    widen,
+)
+from ..formulas import log_softmax as log_softmax_formula
+from ..formulas import log_softmax_backward as log_softmax_backward_formula
+from ..formulas import logsumexp as logsumexp_formula
+from ..formulas import logsumexp_backward as logsumexp_backward_formula
+from ..formulas import softmax_backward as softmax_backward_formula
+from .calls import Axis, map_rows
+
+
+def softmax(x: ArrayLike, axis: Axis = -1, *, out: Array | None = None) -> Array:
+    """Softmax along an axis: y_j = exp(x_j) / Σ exp(x).
+
+    Parameters
+    ----------
+    x : array_like
+        Values of any shape; float32 or float64, integers and bools become float64.
+    axis : int, tuple of ints or None
+        The axes over which a row's sum runs; None is the whole array.
+    out : ndarray, optional
+        Where to write the result, of x's shape and dtype; it may be x.
+
+    Returns
+    -------
+    ndarray
+        Shaped as x, of its dtype; every row sums to 1.
+
+    Raises
+    ------
+    TypeError
+        If x is complex, an object, a string or of another float type, or out has another dtype.
+    ValueError
+        If axis or out's shape does not fit, or out overlaps x partly.
+
+    Notes
+    -----
+    Within 2 ULP of the exact value, subnormal results included, whatever the offset of x. A row
+    with a NaN or a +inf, or of -inf alone, is NaN; -inf among numbers gives exactly 0.
+
+    Examples
+    --------
+    >>> fastbp.softmax([1.0, 2.0, 3.0]).round(4)
+    array([0.09  , 0.2447, 0.6652])
+    """
+    return map_rows(softmax_rows, {"x": as_values(x, "x")}, axis, out)
+
+
+def softmax_rows(first: int, last: int, x: Array, y: Array) -> None:
+    """y_j = e_j / (1 + s)."""
+    n = x.shape[1]
+    for i in range(first, last):
+        p, q = row(x, i), row(y, i)
+        m = row_max(p, n)
+        s, s_lo = exp_total(p, q, n, m)
+        r, r_lo = reciprocal_of_total(m, s, s_lo)
+        scale(q, q, n, r, r_lo)
+
+
+def softmax_backward(
+    dy: ArrayLike, y: ArrayLike, axis: Axis = -1, *, out: Array | None = None
+) -> Array:
+    """Gradient of softmax from its output: dx = y ∘ (dy - Σ dy∘y).
+
+    Parameters
+    ----------
+    dy : array_like
+        Gradient by y; decides the dtype.
+    y : array_like
+        What `softmax` returned, shaped as dy.
+    axis : int, tuple of ints or None
+        As it was given to `softmax`.
+    out : ndarray, optional
+        Where to write the result, of dy's shape and dtype; it may be dy.
+
+    Returns
+    -------
+    ndarray
+        dx, shaped as dy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `softmax`; and if y is not shaped as dy.
+
+    Notes
+    -----
+    Within 5 eps of the row's largest entry. As Σ y = 1, dy may be shifted, and is by its value
+    where y is largest, so that confident rows lose nothing: y (1 - y) is 0 where y rounds to 1.
+
+    Examples
+    --------
+    >>> fastbp.softmax_backward([1.0, 0.0], [0.5, 0.5])
+    array([ 0.25, -0.25])
+    """
+    dy = as_values(dy, "dy")
+    return map_rows(softmax_backward_rows, {"dy": dy, "y": like_first(y, "y", dy)}, axis, out)
+
+
+_softmax_backward = map_two_rows(softmax_backward_formula)
+
+
+def softmax_backward_rows(first: int, last: int, dy: Array, y: Array, dx: Array) -> None:
+    """dx_j = y_j·((dy_j - c) - Σ y (dy - c)), c being dy at the largest y."""
+    n = dy.shape[1]
+    for i in range(first, last if n else first):
+        p, q = row(dy, i), row(y, i)
+        shift = p[find(q, n, row_max(q, n))]
+        dot, dot_lo = shifted_dot(p, q, n, shift)
+        dot, dot_lo = split(dot, dot_lo, shift)
+        _softmax_backward(p, q, row(dx, i), n, (shift, dot, dot_lo))
+
+
+def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: Array | None = None) -> Array:
+    """Logarithm of softmax along an axis: y_j = x_j - log Σ exp(x).
+
+    Parameters
+    ----------
+    x : array_like
+        Values of any shape; float32 or float64, integers and bools become float64.
+    axis : int, tuple of ints or None
+        The axes over which a row's sum runs; None is the whole array.
+    out : ndarray, optional
+        Where to write the result, of x's shape and dtype; it may be x.
+
+    Returns
+    -------
+    ndarray
+        Shaped as x, of its dtype.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `softmax`.
+
+    Notes
+    -----
+    Within 2 ULP, the tiny logarithm of a probability near 1 included. Special values as `softmax`;
+    -inf among numbers gives -inf.
+
+    Examples
+    --------
+    >>> fastbp.log_softmax([0.0, 40.0])
+    array([-4.00000000e+01, -4.24835426e-18])
+    """
+    return map_rows(log_softmax_rows, {"x": as_values(x, "x")}, axis, out)
+
+
+_log_softmax = map_row(log_softmax_formula)
+
+
+def log_softmax_rows(first: int, last: int, x: Array, y: Array) -> None:
+    """y_j = (x_j - m) - log(1 + s)."""
+    n = x.shape[1]
+    for i in range(first, last):
+        p = row(x, i)
+        m = row_max(p, n)
+        s, s_lo = exp_total(p, None, n, m)
+        t, t_lo = log_of_total(m, s, s_lo)
+        t, t_lo = split(t, t_lo, m)
+        _log_softmax(p, row(y, i), n, (m, t, t_lo))
+
+
+def log_softmax_backward(
+    dy: ArrayLike, y: ArrayLike, axis: Axis = -1, *, out: Array | None = None
+) -> Array:
+    """Gradient of log_softmax from its output: dx = dy - exp(y) Σ dy.
+
+    Parameters
+    ----------
+    dy : array_like
+        Gradient by y; decides the dtype.
+    y : array_like
+        What `log_softmax` returned, shaped as dy.
+    axis : int, tuple of ints or None
+        As it was given to `log_softmax`.
+    out : ndarray, optional
+        Where to write the result, of dy's shape and dtype; it may be dy.
+
+    Returns
+    -------
+    ndarray
+        dx, shaped as dy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `softmax`; and if y is not shaped as dy.
+
+    Notes
+    -----
+    Within 5 eps of the row's largest entry; a column whose probability exceeds 1/2 is computed
+    from 1 - exp(y), without cancellation.
+
+    Examples
+    --------
+    >>> fastbp.log_softmax_backward([1.0, 0.0], fastbp.log_softmax([0.0, 0.0]))
+    array([ 0.5, -0.5])
+    """
+    dy = as_values(dy, "dy")
+    return map_rows(log_softmax_backward_rows, {"dy": dy, "y": like_first(y, "y", dy)}, axis, out)
+
+
+_log_softmax_backward = map_two_rows(log_softmax_backward_formula)
+LOG_HALF = -0.69  # a little more than log ½, so that one column of a row at most is above
+
+
+def log_softmax_backward_rows(first: int, last: int, dy: Array, y: Array, dx: Array) -> None:
+    """dx_j = dy_j - exp(y_j) Σ dy; (1 - exp(y_k)) dy_k - exp(y_k) Σ_others dy where y_k is likely."""
+    n = dy.shape[1]
+    for i in range(first, last if n else first):
+        p, q, r = row(dy, i), row(y, i), row(dx, i)
+        largest = row_max(q, n)
+        k = find(q, n, largest)
+        likely = p[k], q[k]
+        before, before_lo = total(p, k)
+        after, after_lo = total(advance(p, k + 1), n - k - 1)
+        g, g_lo = add_pairs(before, before_lo, after, after_lo, largest)
+        others, others_lo = g, g_lo
+        g, g_lo = add_pairs(g, g_lo, widen(likely[0]), 0.0, largest)
+        g, g_lo = split(g, g_lo, largest)
+        _log_softmax_backward(p, q, r, n, (g, g_lo))
+        if largest > LOG_HALF:
+            dx_k = log_softmax_backward_of_likely(likely[0], likely[1], others, others_lo)
+            r[k] = narrowed(dx_k, largest)
+
+
+def logsumexp(
+    x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False, out: Array | None = None
+) -> Array:
+    """Logarithm of a sum of exponentials along an axis: log Σ exp(x).
+
+    Parameters
+    ----------
+    x : array_like
+        Values of any shape; float32 or float64, integers and bools become float64.
+    axis : int, tuple of ints or None
+        The axes that are summed over; None is the whole array.
+    keepdims : bool
+        Keep the axes summed over, with length 1.
+    out : ndarray, optional
+        Where to write the result, of its shape and x's dtype.
+
+    Returns
+    -------
+    ndarray or number
+        Shaped as x without `axis`, of x's dtype.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `softmax`; also if out overlaps x.
+
+    Notes
+    -----
+    Within 2 ULP of max(|m|, log Σ exp(x - m)), m = max x. A row with a NaN is NaN, else one with a
+    +inf is +inf; a row of -inf alone, or of nothing, is -inf.
+
+    Examples
+    --------
+    >>> fastbp.logsumexp([[1000.0, 1000.0], [0.0, -1000.0]])
+    array([1000.69314718,    0.        ])
+    """
+    x = as_values(x, "x")
+    axes = as_axes(axis, x.ndim, "x")
+    kept = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
+    shape = kept if keepdims else tuple(n for a, n in enumerate(x.shape) if a not in axes)
+    result = np.empty(shape, x.dtype) if out is None else as_out(out, shape, {"x": x}, 0)
+    rows = rows_of(x, axes)
+    flat = np.empty(rows.shape[0], x.dtype)
+    launch(logsumexp_rows, x.dtype.char, rows.shape[0], rows.size, 1, rows, flat)
+    result[...] = flat.reshape(shape)
+    return result[()] if out is None and not shape else result
+
+
+def logsumexp_rows(first: int, last: int, x: Array, y: Array) -> None:
+    """y = m + log(1 + s)."""
+    n = x.shape[1]
+    for i in range(first, last):
+        p = row(x, i)
+        m = row_max(p, n)
+        s, s_lo = exp_total(p, None, n, m)
+        if m == INF:  # where every other number gives inf - inf
+            s = NAN if has_nan(p, n) else 0.0
+        y[i] = narrowed(logsumexp_formula(m, s, s_lo), m)
+
+
+def logsumexp_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    y: ArrayLike,
+    axis: Axis = -1,
+    *,
+    keepdims: bool = False,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of logsumexp: dx = dy · exp(x - y), that is dy · softmax(x).
+
+    Parameters
+    ----------
+    dy : array_like
+        Gradient by y, shaped as y; decides the dtype.
+    x : array_like
+        What `logsumexp` was given.
+    y : array_like
+        What it returned.
+    axis, keepdims
+        As they were given to `logsumexp`.
+    out : ndarray, optional
+        Where to write the result, of x's shape and dy's dtype.
+
+    Returns
+    -------
+    ndarray
+        dx, shaped as x.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `softmax`; and if dy or y is not shaped as logsumexp's result.
+
+    Notes
+    -----
+    Within 2 ULP for the y given; that y is rounded changes all of a row by up to |y| eps / 2.
+
+    Examples
+    --------
+    >>> fastbp.logsumexp_backward(1.0, [0.0, 0.0], np.log(2.0))
+    array([0.5, 0.5])
+    """
+    dy = as_values(dy, "dy")
+    x = like_first(x, "x", dy)
+    y = like_first(y, "y", dy)
+    axes = as_axes(axis, x.ndim, "x")
+    kept = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
+    shape = kept if keepdims else tuple(n for a, n in enumerate(x.shape) if a not in axes)
+    same_shape(dy, "dy", shape, "logsumexp's result")
+    same_shape(y, "y", shape, "logsumexp's result")
+    result = np.empty(x.shape, x.dtype)
+    if out is not None:
+        result = as_out(out, x.shape, {"x": x, "dy": dy, "y": y}, 1)
+    rows, dx = rows_of(x, axes), rows_to_write(result, axes)
+    per_row = dy.reshape(-1), y.reshape(-1)
+    launch(logsumexp_backward_rows, x.dtype.char, rows.shape[0], rows.size, 1, *per_row, rows, dx)
+    return put_back(dx, result, axes)
+
+
+_logsumexp_backward = map_row(logsumexp_backward_formula)
+
+
+def logsumexp_backward_rows(
+    first: int, last: int, dy: Array, y: Array, x: Array, dx: Array
+) -> None:
+    """dx_j = dy·exp(x_j - y)."""
+    for i in range(first, last):
+        _logsumexp_backward(row(x, i), row(dx, i), x.shape[1], (y[i], dy[i]))

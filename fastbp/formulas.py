@@ -442,3 +442,74 @@ def log_softmax_backward_of_likely(dy: Number, y: Number, g: Number, g_lo: Numbe
 def logsumexp_backward(x: Number, y: Number, dy: Number) -> Number:
     """dx = dy·exp(x - y)."""
     return dy * (biased_exp_minus(x, y) * UNBIAS[x.bits])
+
+
+# targets ----------------------------------------------------------------------------------------
+#
+# General targets give every class c a weight u_c = w_c·((1 - ε)·t_c + ε/C); the loss of a row is
+# Σ u_c·(lse - x_c), its gradient p_j·Σu - u_j.
+
+
+def affine(x: Number, a: Number, b: Number) -> Number:
+    """a·x + b in float64."""
+    return fma(widen(x), a, b)
+
+
+def accumulate_target(total: Number, total_lo: Number, u: Number, like: Number) -> Pair:
+    """total + u, in float64."""
+    return add_pairs(total, total_lo, u, u * 0.0, like)
+
+
+def accumulate_target_loss(
+    total: Number, total_lo: Number, u: Number, m: Number, x: Number
+) -> Pair:
+    """total + u·(m - x), where 0·inf is 0; total is inf if a term is, whatever total_lo is then."""
+    nothing = u == 0.0
+    if x.bits == 32:
+        return fma(u, where(nothing, 0.0, widen(m) - widen(x)), total), total_lo
+    # In halves, so that m - x cannot overflow where u·(m - x) does not.
+    d, d_lo = two_sum(m * 0.5, -(x * 0.5))
+    d, d_lo = where(nothing, 0.0, d), where(nothing, 0.0, d_lo)
+    p, p_lo = times(u * 2.0, u * 0.0, d, d_lo)
+    total, error = two_sum(total, p)
+    return total, (total_lo + p_lo) + error
+
+
+def target_loss(u: Number, u_lo: Number, t: Number, t_lo: Number, d: Number, d_lo: Number) -> Number:
+    """Σu·log(1 + s) + Σ u·(m - x)."""
+    p, p_lo = times(u, u_lo, t, t_lo)
+    y, y_lo = two_sum(p, d)
+    return where(d == INFINITY, d + t, y + (y_lo + (p_lo + d_lo)))
+
+
+def biased_total(s: Number, s_lo: Number, like: Number) -> Pair:
+    """(1 + s) / UNBIAS as a float64 pair, which keeps an s however small."""
+    total, total_lo = two_sum(s, 1.0)
+    bias = 1.0 / UNBIAS[like.bits]
+    return total * bias, (total_lo + s_lo) * bias
+
+
+def target_gradient(
+    e: Number, u: Number, total: Number, total_lo: Number,
+    u_sum: Number, u_sum_lo: Number, r: Number, r_lo: Number,
+) -> Number:  # fmt: skip
+    """(p·Σu - u)·weight = (e·(Σu - u) - u·(total - e))·(r + r_lo), in float64 throughout.
+
+    Both brackets are what the *other* classes hold: they do not cancel where p is nearly 1.
+    """
+    wide = widen(e)
+    other_targets = (u_sum - u) + u_sum_lo
+    others = (total - wide) + total_lo
+    return narrowed(scaled(fma(wide, other_targets, -(u * others)), r, r_lo), e)
+
+
+def label_target_gradient(
+    e: Number, u: Number, others: Number, other_targets: Number, r: Number
+) -> Number:
+    """The same for one class, in float64."""
+    return fma(e, other_targets, -(u * others)) * r
+
+
+def unbiased_exp_minus(x: Number, m: Number) -> Number:
+    """exp(x - m) in float64, from what `biased_exp_minus` gives."""
+    return widen(biased_exp_minus(x, m)) * UNBIAS[x.bits]

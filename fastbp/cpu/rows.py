@@ -10,7 +10,10 @@ from typing import Any
 from ..formulas import (
     accumulate,
     accumulate_product,
+    accumulate_target,
+    accumulate_target_loss,
     add_pairs,
+    affine,
     biased_exp_minus,
     equal,
     larger,
@@ -20,13 +23,16 @@ from ..formulas import (
     scaled_tiny,
     split,
     sum_of_lanes,
+    target_gradient,
     too_small_to_unbias,
     unbiased,
     unequal,
+    widen,
 )
 from .vectors import (
     Pointer,
     count,
+    first_lanes,
     lanes,
     load,
     load_some,
@@ -199,6 +205,59 @@ def shifted_dot(dy: Pointer, y: Pointer, n: int, shift: float) -> tuple[float, f
         a, b = load_some(dy, j, k, 0), load_some(y, j, k, 0)
         s, s_lo = accumulate_product(s, s_lo, b, a, shift)
     return sum_of_lanes(s, s_lo, number(y, 0))
+
+
+def class_targets(
+    x: Pointer, targets: Pointer, weights: Pointer, j: int, k: int, keep: float, share: float
+) -> Any:
+    """u = w·(keep·t + share) of k classes from j on, in float64; t is 0 and w 1 if not given."""
+    u = splat64(x, share)
+    if targets is not None:
+        u = affine(load_some(targets, j, k, 0), keep, share)
+    if weights is not None:
+        u *= widen(load_some(weights, j, k, 0))
+    return u
+
+
+def target_sums(
+    x: Pointer,
+    targets: Pointer,
+    weights: Pointer,
+    n: int,
+    m: float,
+    keep: float,
+    share: float,
+) -> tuple[float, float, float, float]:
+    """Σu and Σ u·(m - x), each as a float64 pair."""
+    width = lanes(x)
+    u_sum = u_sum_lo = d_sum = d_sum_lo = splat64(x, 0)
+    for j in range(0, n, width):
+        k = min(width, n - j)
+        u = first_lanes(class_targets(x, targets, weights, j, k, keep, share), k)
+        u_sum, u_sum_lo = accumulate_target(u_sum, u_sum_lo, u, m)
+        d_sum, d_sum_lo = accumulate_target_loss(d_sum, d_sum_lo, u, m, load_some(x, j, k, 0))
+    u_total, u_total_lo = sum_of_lanes(u_sum, u_sum_lo, m)
+    d_total, d_total_lo = sum_of_lanes(d_sum, d_sum_lo, m)
+    return u_total, u_total_lo, d_total, d_total_lo
+
+
+def target_to_gradient(
+    e: Pointer,
+    targets: Pointer,
+    weights: Pointer,
+    n: int,
+    keep: float,
+    share: float,
+    factors: tuple[tuple[float, float], tuple[float, float], tuple[float, float]],
+) -> None:
+    """Replace a row's biased exponentials by its gradient; see `target_gradient`."""
+    width = lanes(e)
+    (u_sum, u_sum_lo), (all_, all_lo), (r, r_lo) = factors
+    for j in range(0, n, width):
+        k = min(width, n - j)
+        u = class_targets(e, targets, weights, j, k, keep, share)
+        v = load_some(e, j, k, 0)
+        store_some(e, j, k, target_gradient(v, u, all_, all_lo, u_sum, u_sum_lo, r, r_lo))
 
 
 def has_nan(x: Pointer, n: int) -> bool:

@@ -393,6 +393,9 @@ def _alignment(kind: Vector) -> int:
 
 @word(vectors.row)
 def _row(x: types.Array, i: types.Type) -> Any:
+    if x == types.none:
+        return signature(types.none, x, types.intp), lambda *_: None
+
     def write(context: Any, b: ir.IRBuilder, x_: ir.Value, i_: ir.Value) -> ir.Value:
         array = arrayobj.make_array(x)(context, b, x_)
         offset = b.mul(cgutils.unpack_tuple(b, array.strides, x.ndim)[0], i_)
@@ -478,3 +481,11 @@ def _count(mask: Vector) -> Any:
         return b.zext(b.ctpop(bits), I64)
 
     return signature(types.intp, mask), write
+
+
+@word(vectors.first_lanes)
+def _keep_first_lanes(v: Vector, n: types.Type) -> Any:
+    def write(context: Any, b: ir.IRBuilder, v_: ir.Value, n_: ir.Value) -> ir.Value:
+        return b.select(_first_lanes(b, n_, v), v_, constant(v, 0.0))
+
+    return signature(v, v, types.intp), write

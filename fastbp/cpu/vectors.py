@@ -17,7 +17,10 @@ Number = Any
 
 
 def row(array: Any, i: int) -> Pointer:
-    """Pointer to row i of a 2-D array whose rows are contiguous, or to its start if it is 1-D."""
+    """Pointer to row i of a 2-D array whose rows are contiguous, or to element i of a 1-D one.
+
+    Of None it is None, which is known while compiling.
+    """
 
 
 def advance(p: Pointer, n: int) -> Pointer:
@@ -58,3 +61,7 @@ def number(p: Pointer, value: float) -> Number:
 
 def count(mask: Vector) -> int:  # type: ignore[empty-body]
     """In how many lanes the mask holds."""
+
+
+def first_lanes(v: Vector, n: int) -> Vector:
+    """v with 0 in all but the first n lanes."""

@@ -4,9 +4,54 @@ Every function takes NumPy arrays and returns them. They are compiled with Numba
 for each dtype; importing fastbp does not start the compiler.
 """
 
-from .ops import *  # noqa: F403
-from .ops import __all__ as _operations
+from typing import Any
+
+from .ops import (
+    linear,
+    linear_backward,
+    log_sigmoid,
+    log_sigmoid_backward,
+    log_softmax,
+    log_softmax_backward,
+    logsumexp,
+    logsumexp_backward,
+    sigmoid,
+    sigmoid_backward,
+    softmax,
+    softmax_backward,
+    softmax_cross_entropy,
+    softmax_cross_entropy_backward,
+    softmax_cross_entropy_with_grad,
+)
+from .startup import warmup
 
 __version__ = "0.1.0"
 
-__all__ = [*_operations, "__version__"]
+__all__ = [
+    "__version__",
+    "linear",
+    "linear_backward",
+    "log_sigmoid",
+    "log_sigmoid_backward",
+    "log_softmax",
+    "log_softmax_backward",
+    "logsumexp",
+    "logsumexp_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_backward",
+    "softmax_cross_entropy_with_grad",
+    "verify",
+    "warmup",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "verify":  # its module is only loaded when it is asked for
+        from .testing import verify
+
+        return verify
+    raise AttributeError(f"module 'fastbp' has no attribute {name!r}")

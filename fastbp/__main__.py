@@ -56,9 +56,39 @@ def _parser() -> OneLineParser:
     )
     parser.add_argument("--version", action="version", version=f"fastbp {fastbp.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
-    for add_command in (_add_train,):
+    for add_command in (_add_train, _add_verify):
         add_command(commands)
     return parser
+
+
+def _add_verify(commands: Any) -> None:
+    parser = commands.add_parser(
+        "verify",
+        help="measure the accuracy of every operation on this machine",
+        description="Compare every operation, in float32 and float64, with the reference. "
+        "Exit status 1 if an error exceeds its promise.",
+    )
+    parser.set_defaults(run=_verify)
+
+
+def _verify(_args: argparse.Namespace) -> int:
+    from fastbp import testing
+
+    width = max(len(name) for name in testing.OPS)
+    line = f"{{:<{width}}}  {{:<7}}  {{:>9}}  {{:>7}}  {{:<6}}  {{}}"
+    print(line.format("operation", "dtype", "error", "promise", "", "unit"))
+    rows = []
+    for name in testing.OPS:  # one at a time, as the first call of an operation compiles it
+        for row in testing.verify([name]):
+            verdict = "ok" if row.ok else "FAILED"
+            error, promise = f"{row.error:.3g}", f"{row.promise:.3g}"
+            print(
+                line.format(row.operation, row.dtype, error, promise, verdict, row.unit), flush=True
+            )
+            rows.append(row)
+    failed = sum(not row.ok for row in rows)
+    print(f"{failed} of {len(rows)} failed" if failed else f"all {len(rows)} within their promise")
+    return 1 if failed else 0
 
 
 def _add_train(commands: Any) -> None:

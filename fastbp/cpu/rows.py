@@ -7,6 +7,12 @@ number of columns alone. Every kernel of rows is made of these.
 from collections.abc import Callable
 from typing import Any
 
+from ..elementary import (
+    biased_exp_minus,
+    larger,
+    split,
+    widen,
+)
 from ..formulas import (
     accumulate,
     accumulate_product,
@@ -14,20 +20,16 @@ from ..formulas import (
     accumulate_target_loss,
     add_pairs,
     affine,
-    biased_exp_minus,
     equal,
-    larger,
     max_of_lanes,
     rest,
     scaled,
     scaled_tiny,
-    split,
     sum_of_lanes,
     target_gradient,
     too_small_to_unbias,
     unbiased,
     unequal,
-    widen,
 )
 from .vectors import (
     Pointer,

@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from . import cache
-
 Kernel = Callable[..., Any]
 
 # Sharing work costs 2 to 3 µs: about as much as 10⁴ exponentials take.
 PARALLEL_FROM = 32768
+
+FORMULAS = ("fastbp.elementary", "fastbp.formulas")  # their functions are traced, not compiled
 
 _entries: dict[Any, Callable[..., Any]] = {}
 _compiling = threading.RLock()
@@ -111,9 +111,12 @@ if hasattr(os, "register_at_fork"):
 def _build(
     kernel: Kernel, key: Any, arguments: tuple[Any, ...], parallel: bool
 ) -> Callable[..., Any]:
+    # Here and below, imported when needed: importing fastbp must not start the compiler.
     from numba import njit
     from numba.core import types
     from numba.core.errors import NumbaWarning
+
+    from . import cache
 
     with _compiling, warnings.catch_warnings():
         warnings.simplefilter("ignore", NumbaWarning)
@@ -181,7 +184,7 @@ def _teach(function: Kernel) -> None:
     if function in _taught or function.__module__ == "fastbp.cpu.vectors":
         return
     _taught.add(function)
-    if function.__module__ == "fastbp.formulas":
+    if function.__module__ in FORMULAS:
         simd.teach(function)
         return
     register_jitable(error_model="numpy", forceinline=True)(function)

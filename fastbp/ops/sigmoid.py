@@ -7,10 +7,19 @@ from numpy.typing import ArrayLike
 from ..arrays import Array
 from ..checks import as_values, like_first
 from ..cpu import elementwise
-from ..formulas import log_sigmoid as log_sigmoid_formula
-from ..formulas import log_sigmoid_backward as log_sigmoid_backward_formula
-from ..formulas import sigmoid as sigmoid_formula
-from ..formulas import sigmoid_backward_of_input, sigmoid_backward_of_output
+from ..formulas import (
+    log_sigmoid as log_sigmoid_formula,
+)
+from ..formulas import (
+    log_sigmoid_backward as log_sigmoid_backward_formula,
+)
+from ..formulas import (
+    sigmoid as sigmoid_formula,
+)
+from ..formulas import (
+    sigmoid_backward_of_input,
+    sigmoid_backward_of_output,
+)
 from .calls import map_elements
 
 sigmoid_kernel = elementwise.map_one(sigmoid_formula)

@@ -29,20 +29,32 @@ from ..cpu.rows import (
 )
 from ..cpu.run import launch
 from ..cpu.vectors import advance, row
+from ..elementary import (
+    narrowed,
+    split,
+    widen,
+)
 from ..formulas import (
     add_pairs,
     log_of_total,
     log_softmax_backward_of_likely,
-    narrowed,
     reciprocal_of_total,
-    split,
-    widen,
 )
-from ..formulas import log_softmax as log_softmax_formula
-from ..formulas import log_softmax_backward as log_softmax_backward_formula
-from ..formulas import logsumexp as logsumexp_formula
-from ..formulas import logsumexp_backward as logsumexp_backward_formula
-from ..formulas import softmax_backward as softmax_backward_formula
+from ..formulas import (
+    log_softmax as log_softmax_formula,
+)
+from ..formulas import (
+    log_softmax_backward as log_softmax_backward_formula,
+)
+from ..formulas import (
+    logsumexp as logsumexp_formula,
+)
+from ..formulas import (
+    logsumexp_backward as logsumexp_backward_formula,
+)
+from ..formulas import (
+    softmax_backward as softmax_backward_formula,
+)
 from .calls import Axis, map_rows
 
 

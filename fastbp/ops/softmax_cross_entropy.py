@@ -37,6 +37,12 @@ from ..cpu.rows import (
 )
 from ..cpu.run import launch, serial
 from ..cpu.vectors import row
+from ..elementary import (
+    narrowed,
+    quotient,
+    times,
+    widen,
+)
 from ..formulas import (
     add_pairs,
     biased_total,
@@ -44,14 +50,10 @@ from ..formulas import (
     label_loss,
     label_target_gradient,
     log_of_total,
-    narrowed,
-    quotient,
     reciprocal_of_total,
     target_loss,
-    times,
     unbiased,
     unbiased_exp_minus,
-    widen,
 )
 
 REDUCTIONS = ("mean", "sum", "none")

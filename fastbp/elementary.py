@@ -1,0 +1,218 @@
+"""What the formulas are made of: sums and products with their errors, exp and log.
+
+These are formulas themselves, in the sense of `fastbp.formulas`: plain functions of numbers that
+are traced while a kernel is compiled. They may branch on `x.bits`, 32 or 64, which is known then,
+but only choose with `where` by values, which are not. Literals take the type of the number they
+meet, so that no bare literal ever turns float32 into float64.
+
+No formula relies on a fast-math flag: the order of the operations, NaN and every fused multiply-add
+are written out, which is why all machines return the same bits. A number known to more than its
+type's precision is kept as an unevaluated sum of two, `hi` and `lo`.
+
+Sources: exp by Cody and Waite's range reduction, log by its series in f / (2 + f), both as in
+Muller, "Elementary Functions" (3rd ed., 2016); `two_sum` is Knuth's (TAOCP 2, 4.2.2); the
+polynomials are minimax fits (Remez), their coefficients rounded one after another.
+"""
+
+from typing import Any
+
+# A number while a kernel is being compiled; see the module's text.
+Number = Any
+Pair = tuple[Number, Number]
+
+_hex = float.fromhex
+INFINITY = float("inf")
+NAN = float("nan")
+
+
+def fma(a: Number, b: Number, c: Number) -> Number:
+    """a·b + c, rounded once. `a` must not be a literal."""
+    return a.fma(b, c)
+
+
+def where(condition: Number, a: Number, b: Number) -> Number:
+    """a where the condition holds and b elsewhere; one of them may be a literal."""
+    return condition.where(a, b)
+
+
+def two_sum(a: Number, b: Number) -> Pair:
+    """a + b and the error of that sum, exactly, whichever is the larger."""
+    s = a + b
+    b_part = s - a
+    return s, (a - (s - b_part)) + (b - b_part)
+
+
+def widen(x: Number) -> Number:
+    """x in float64."""
+    return x.widen()
+
+
+def split(hi: Number, lo: Number, like: Number) -> Pair:
+    """The float64 pair hi + lo as a pair of numbers of the precision of `like`."""
+    if like.bits == 64:
+        return hi, lo
+    narrow = hi.narrow()
+    return narrow, ((hi - narrow.widen()) + lo).narrow()
+
+
+def narrowed(x: Number, like: Number) -> Number:
+    """The float64 x in the precision of `like`."""
+    return x if like.bits == 64 else x.narrow()
+
+
+def times(a: Number, a_lo: Number, b: Number, b_lo: Number) -> Pair:
+    """(a + a_lo)·(b + b_lo) as hi + lo."""
+    p = a * b
+    return p, fma(a, b, -p) + fma(a, b_lo, a_lo * b)
+
+
+def quotient(a: Number, b: Number) -> Pair:
+    """a / b as hi + lo."""
+    q = a / b
+    return q, fma(-q, b, a) / b
+
+
+def larger(x: Number, y: Number) -> Number:
+    """The larger of x and y; y if x is NaN."""
+    return where(x > y, x, y)
+
+
+# exp --------------------------------------------------------------------------------------------
+
+LOG2_E = 1.4426950408889634
+# ln 2 = HI + LO, with so few bits in HI that n·HI is exact for every n that occurs.
+LN2 = {32: (_hex("0x1.62e400p-1"), _hex("0x1.7f7d1cp-20")),
+       64: (_hex("0x1.62e42fefa0000p-1"), _hex("0x1.cf79abc9e3b3ap-40"))}  # fmt: skip
+# Adding this to a small number rounds it to an integer n, which then stands in the lowest bits.
+# The bias makes those bits, shifted up to the exponent's place, read 2^(n + 64) or 2^(n + 512):
+# large enough to be a normal number whenever e^x is not 0, and taken away by UNBIAS at the end,
+# where a subnormal result is rounded, once.
+MAGIC = {32: 1.5 * 2.0**23 + 127 + 64, 64: 1.5 * 2.0**52 + 1023 + 512}
+UNBIAS = {32: 2.0**-64, 64: 2.0**-512}
+MANTISSA_BITS = {32: 23, 64: 52}
+# Below, exp is 0. (In float32 terms too small to be seen alone may still add up to a sum that is.)
+EXP_UNDERFLOWS = {32: -130.0, 64: -746.0}
+# (e^r - 1 - r) / r² on |r| <= ln(2) / 2, lowest power first: errors of 2^-28.2 and 2^-57.1.
+EXP = {32: [_hex(c) for c in (
+           "0x1.fffffcp-2", "0x1.55548cp-3", "0x1.555858p-5", "0x1.123de0p-7", "0x1.6ac74ep-10")],
+       64: [_hex(c) for c in (
+           "0x1.0000000000000p-1", "0x1.5555555555555p-3", "0x1.55555555536cfp-5",
+           "0x1.1111111119441p-7", "0x1.6c16c17b6933ep-10", "0x1.a01a015ab9eaap-13",
+           "0x1.a019af0f9d91fp-16", "0x1.71dee88e23ad9p-19", "0x1.289bf480fd4d5p-22",
+           "0x1.ada81c2b12227p-26")]}  # fmt: skip
+
+
+def polynomial(x: Number, coefficients: list[float]) -> Number:
+    """Horner's rule; the coefficients with the lowest power first."""
+    *rest, last_but_one, last = coefficients
+    p = fma(x, last, last_but_one)
+    for c in reversed(rest):
+        p = fma(p, x, c)
+    return p
+
+
+def _reduce(x: Number, x_lo: Number | float) -> tuple[Number, Number, Number]:
+    """(r_hi, r_lo, power) with exp(x + x_lo) = exp(r_hi + r_lo)·power·UNBIAS, |r| <= ln(2) / 2."""
+    bits = x.bits
+    ln2_hi, ln2_lo = LN2[bits]
+    t = fma(x, LOG2_E, MAGIC[bits])
+    n = t - MAGIC[bits]
+    r_hi = fma(n, -ln2_hi, x)  # exact
+    r_lo = fma(n, -ln2_lo, x_lo)
+    return r_hi, r_lo, t.shift_to_exponent(MANTISSA_BITS[bits])
+
+
+def biased_exp_minus(x: Number, m: Number) -> Number:
+    """exp(x - m) / UNBIAS for x <= m, exactly 1 / UNBIAS where they are equal; error <= 0.88 ULP.
+
+    The rounding error of x - m, which is what makes other libraries' softmax wrong by |x - m| / 2
+    ULP, is computed and taken into the reduced argument. The bias is left to the row's last
+    factor, which undoes it at no cost.
+    """
+    d, d_lo = two_sum(x, -m)
+    r_hi, r_lo, power = _reduce(d, d_lo)
+    r = r_hi + r_lo
+    e = ((fma(polynomial(r, EXP[x.bits]), r * r, r_lo) + r_hi) + 1.0) * power
+    return where(d < EXP_UNDERFLOWS[x.bits], 0.0, e)
+
+
+def biased_exp_pair(x: Number) -> Pair:
+    """exp(x) / UNBIAS for x <= 0, as hi + lo: so scaled, the smallest results are normal."""
+    smallest = EXP_UNDERFLOWS[x.bits]
+    r_hi, r_lo, power = _reduce(where(x < smallest, smallest, x), 0.0)
+    r = r_hi + r_lo
+    h = r_hi + 1.0
+    q = fma(polynomial(r, EXP[x.bits]), r * r, (r_hi - (h - 1.0)) + r_lo)
+    hi = h + q
+    lo = q - (hi - h)
+    return hi * power, lo * power
+
+
+def exp_pair(x: Number) -> Pair:
+    """exp(x) for x <= 0 as hi + lo."""
+    hi, lo = biased_exp_pair(x)
+    return hi * UNBIAS[x.bits], lo * UNBIAS[x.bits]
+
+
+# log --------------------------------------------------------------------------------------------
+
+LN2_PAIR = {32: (_hex("0x1.62e430p-1"), _hex("-0x1.05c610p-29")),
+            64: (_hex("0x1.62e42fefa39efp-1"), _hex("0x1.abc9e3b39803fp-56"))}  # fmt: skip
+# (log(1 + f) - f + f²/2) / f³ on [-1/4, 1/2]: error 2^-27.9.
+LOG1P_32 = [_hex(c) for c in (
+    "0x1.555588p-2", "-0x1.fffeb4p-3", "0x1.996deap-3", "-0x1.55302ap-3", "0x1.28d47ap-3",
+    "-0x1.0b9598p-3", "0x1.a0cc34p-4", "-0x1.5ee6bap-5")]  # fmt: skip
+# (log((1 + s) / (1 - s)) / s - 2) / s², in s², for s = f / (2 + f), f + 1 in [√½, √2]: 2^-61.
+LOG_64 = [_hex(c) for c in (
+    "0x1.555555555554fp-1", "0x1.999999999c0ccp-2", "0x1.24924921ee4bcp-2", "0x1.c71c74870e27ep-3",
+    "0x1.745c4cdcebc8cp-3", "0x1.3b35802c9e0b7p-3", "0x1.0dcfc6fe8d70cp-3",
+    "0x1.1b658184c453fp-3")]  # fmt: skip
+
+
+def _log1p_tail(f: Number, extra: Number) -> Number:
+    """log(1 + f) - f + extra in float64, for √½ <= 1 + f <= √2."""
+    s = f / (f + 2.0)
+    w = s * s
+    half_square = f * f * 0.5
+    return fma(s, fma(w, polynomial(w, LOG_64), half_square), extra) - half_square
+
+
+def log1p_of_fraction(z: Number, z_lo: Number) -> Pair:
+    """log(1 + z + z_lo) for 0 <= z <= 1, as hi + lo."""
+    # Above 1/2, log(1 + z) = ln 2 + log(1 + (z - 1)/2). Below it, z - 1 would not be exact.
+    big = z > 0.5
+    ln2_hi, ln2_lo = LN2_PAIR[z.bits]
+    f = where(big, (z - 1.0) * 0.5, z)
+    f_lo = where(big, z_lo * 0.5, z_lo)
+    f_lo = fma(f_lo, f * f, fma(-f_lo, f, f_lo))  # f_lo / (1 + f)
+    base_lo = where(big, ln2_lo, z * 0.0)
+    if z.bits == 32:
+        square = f * f
+        tail = fma(f * square, polynomial(f, LOG1P_32), fma(f * -0.5, f, f_lo)) + base_lo
+    else:
+        tail = _log1p_tail(f, f_lo + base_lo)
+    base = where(big, ln2_hi, z * 0.0)
+    hi = base + f
+    return hi, (f - (hi - base)) + tail
+
+
+# ln 2 = HI + LO again, HI with 21 bits fewer than float64, so that k·HI is exact.
+LN2_LOG = (_hex("0x1.62e42fee00000p-1"), _hex("0x1.a39ef35793c76p-33"))
+SQRT_HALF_BITS = 0x3FE6A09E667F3BCD
+
+
+def log1p_pair(s: Number, s_lo: Number) -> Pair:
+    """log(1 + s + s_lo) as hi + lo, for float64 s >= 0 and |s_lo| <= ulp(s) / 2."""
+    u = s + 1.0
+    lost = where(s < 1.0, s - (u - 1.0), 1.0 - (u - s))
+    k, scaled = u.split_exponent(SQRT_HALF_BITS)  # u = scaled·2^k, √½ <= scaled < √2
+    f = scaled - 1.0
+    ln2_hi, ln2_lo = LN2_LOG
+    tail = _log1p_tail(f, fma(k, ln2_lo, (lost + s_lo) / u))
+    k_ln2 = k * ln2_hi
+    hi = k_ln2 + f
+    lo = where(k == 0.0, 0.0, f - (hi - k_ln2)) + tail
+    tiny = s < 1e-300
+    total = where(tiny, s, hi + lo)
+    total_lo = where(tiny, 0.0, lo - (total - hi))
+    return total, total_lo

@@ -1,0 +1,323 @@
+"""Importing fastbp is quick, and compiled kernels are kept, found again and never trusted blindly."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastbp
+from fastbp.__main__ import main
+from fastbp.cpu import cache, run
+
+PACKAGE = Path(fastbp.__file__).parent
+
+# What a process does that needs one kernel, and what it prints then.
+ASK = """
+import numpy as np, fastbp
+print(fastbp.sigmoid(np.array([0.0, 2.0], np.float32)))
+"""
+ANSWER = "[0.5       0.8807971]\n"
+
+COMPILING_IS_AN_ERROR = """
+from numba.core import compiler
+def compile_extra(*args, **kwargs):
+    raise AssertionError("a kernel is being compiled")
+compiler.compile_extra = compile_extra
+"""
+
+
+def python(code, *, package=PACKAGE, cache_dir=None, cwd=None):
+    """Run code in a process of its own in which any warning is an error; what it prints."""
+    environment = dict(os.environ, PYTHONPATH=str(package.parent), PYTHONDONTWRITEBYTECODE="1")
+    if cache_dir is not None:
+        environment["FASTBP_CACHE_DIR"] = str(cache_dir)
+    process = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=environment, cwd=cwd, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert (process.returncode, process.stderr) == (0, "")
+    return process.stdout
+
+
+def kernels(folder):
+    """Path -> content of every file below a folder."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def cache_dir(tmp_path, monkeypatch):
+    """An empty cache folder, and a process that has compiled nothing yet."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("FASTBP_CACHE_DIR", str(folder))
+    monkeypatch.setattr(run, "_entries", {})
+    return folder
+
+
+@pytest.fixture
+def compilations(monkeypatch):
+    """The names of functions that Numba is asked to compile as entries, as they come."""
+    from numba.core import compiler
+
+    compile_extra, seen = compiler.compile_extra, []
+
+    def compile_and_note(typing_context, target_context, function, *args, **kwargs):
+        seen.append(function.__name__)
+        return compile_extra(typing_context, target_context, function, *args, **kwargs)
+
+    monkeypatch.setattr(compiler, "compile_extra", compile_and_note)
+    return seen
+
+
+def ask():
+    """Use one kernel and check what it says."""
+    y = fastbp.sigmoid(np.array([0.0, 2.0], np.float32))
+    np.testing.assert_array_equal(y, np.array([0.5, 0.8807971], np.float32))
+
+
+def ask_anew(monkeypatch):
+    """The same as if in a new process."""
+    monkeypatch.setattr(run, "_entries", {})
+    ask()
+
+
+# importing ----------------------------------------------------------------------------------------
+
+
+def test_import_brings_nothing_but_numpy_and_the_standard_library():
+    code = """
+import sys
+import numpy, numpy.typing
+before = set(sys.modules)
+import fastbp
+print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
+"""
+    new = set(python(code).split())
+    assert "fastbp" in new
+    assert new - {"fastbp", "numpy"} <= sys.stdlib_module_names
+    # What costs more than all of fastbp itself.
+    assert not new & {"asyncio", "ctypes", "http", "multiprocessing", "unittest", "xml"}
+
+
+def test_import_leaves_rooms_that_few_need_alone():
+    code = "import sys, fastbp; print(*(n for n in sys.modules if n.startswith('fastbp.')))"
+    loaded = set(python(code).split())
+    assert "fastbp.ops" in loaded
+    few_need = ("demo", "layers", "optim", "reference", "testing", "train", "cpu.simd")
+    assert not loaded & {f"fastbp.{room}" for room in few_need}
+
+
+@pytest.mark.parametrize("room", ["layers", "optim", "reference", "testing", "train", "demo"])
+def test_other_rooms_start_no_compiler_either(room):
+    code = f"import sys, fastbp.{room}; print({{'numba', 'tqdm', 'sklearn'}} & set(sys.modules))"
+    assert python(code) == "set()\n"
+
+
+def test_a_wrong_argument_is_told_without_starting_the_compiler():
+    code = """
+import sys, fastbp
+try:
+    fastbp.softmax("text")
+except TypeError as error:
+    print(error, "numba" in sys.modules)
+"""
+    assert python(code).startswith("x has dtype <U4")
+    assert python(code).endswith(" False\n")
+
+
+def test_little_work_starts_no_threads(tmp_path):
+    code = """
+import numba, numpy as np, fastbp
+fastbp.softmax(np.zeros((10, 10), np.float32))
+try:
+    print(numba.threading_layer())
+except ValueError:
+    print("no threads")
+"""
+    assert python(code, cache_dir=tmp_path) == "no threads\n"
+
+
+# the cache, between processes ---------------------------------------------------------------------
+
+
+def test_the_second_process_compiles_nothing(tmp_path):
+    assert python(ASK, cache_dir=tmp_path) == ANSWER
+    kept = kernels(tmp_path)
+    assert len(kept) == 1
+    assert python(COMPILING_IS_AN_ERROR + ASK, cache_dir=tmp_path) == ANSWER
+    assert kernels(tmp_path) == kept
+
+
+def test_compiling_would_have_been_seen(tmp_path):
+    code = COMPILING_IS_AN_ERROR + ASK.replace("print", "x = ") + "\n"
+    caught = f"try:\n{re.sub('^', '    ', code, flags=re.MULTILINE)}\n"
+    caught += "except AssertionError as error: print(error)"
+    assert python(caught, cache_dir=tmp_path) == "a kernel is being compiled\n"
+
+
+def test_a_changed_source_is_never_answered_with_old_kernels(tmp_path):
+    package, folder = tmp_path / "changed" / "fastbp", tmp_path / "cache"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    code = "import fastbp; print(fastbp.__file__, fastbp.sigmoid_backward(1.0, 0.5))"
+    assert python(code, package=package, cache_dir=folder) == f"{package}/__init__.py 0.25\n"
+    kept = kernels(folder)
+
+    formulas = package / "formulas.py"
+    source = formulas.read_text("utf-8")
+    assert source.count("return dy * (y * (1.0 - y))") == 1
+    formulas.write_text(source.replace("dy * (y * (1.0 - y))", "dy * (y * (3.0 - y))"), "utf-8")
+    assert python(code, package=package, cache_dir=folder) == f"{package}/__init__.py 1.25\n"
+    now = kernels(folder)
+    assert {path: content for path, content in now.items() if path in kept} == kept
+    assert len(now) == 2 * len(kept) == 2
+    assert len({path.parent for path in now}) == 2
+
+    formulas.write_text(source, "utf-8")  # and back: the first kernels are good again
+    assert python(COMPILING_IS_AN_ERROR + code, package=package, cache_dir=folder).endswith(
+        " 0.25\n"
+    )
+    assert kernels(folder) == now
+
+
+@pytest.mark.parametrize("place", ["below a file", "read-only", "a file", "no such drive"])
+def test_a_folder_that_cannot_be_written_costs_time_only(place, tmp_path):
+    if place == "read-only":
+        folder = tmp_path / "locked"
+        folder.mkdir()
+        folder.chmod(0o500)
+        if os.access(folder, os.W_OK):
+            pytest.skip("this user may write into read-only folders")
+    elif place == "no such drive":
+        folder = Path("/proc/fastbp" if sys.platform == "linux" else "/dev/null/fastbp")
+    else:
+        (tmp_path / "file").write_text("")
+        folder = tmp_path / "file" / ("cache" if place == "below a file" else "")
+    assert python(ASK, cache_dir=folder) == ANSWER
+    assert [path for path in kernels(tmp_path).values() if path] == []
+
+
+# the cache, within a process ----------------------------------------------------------------------
+
+
+def test_a_kernel_is_compiled_once(cache_dir, compilations, monkeypatch):
+    ask()
+    ask()
+    assert compilations == ["kernel"]
+    ask_anew(monkeypatch)
+    assert compilations == ["kernel"]
+    assert len(kernels(cache_dir)) == 1
+    assert cache.size() == (1, sum(map(len, kernels(cache_dir).values())))
+
+
+def damaged(content):
+    """Ways in which a file may have suffered."""
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 1
+    return {
+        "empty": b"",
+        "one byte": content[:1],
+        "digest only": content[: cache.DIGEST_SIZE],
+        "half": content[: len(content) // 2],
+        "last byte missing": content[:-1],
+        "one byte more": content + b"\0",
+        "one bit flipped": bytes(flipped),
+        "text": b"This is no kernel.\n" * 1000,
+        "zeros": bytes(len(content)),
+    }
+
+
+@pytest.mark.parametrize("damage", damaged(bytes(100)))
+def test_a_damaged_file_is_ignored_and_replaced(damage, cache_dir, compilations, monkeypatch):
+    ask()
+    ((path, content),) = kernels(cache_dir).items()
+    path.write_bytes(damaged(content)[damage])
+    ask_anew(monkeypatch)
+    assert compilations == ["kernel", "kernel"]
+    assert list(kernels(cache_dir)) == [path]
+    ask_anew(monkeypatch)  # the file is good again
+    assert compilations == ["kernel", "kernel"]
+
+
+def test_a_folder_in_the_place_of_a_file_is_left_alone(cache_dir, compilations, monkeypatch):
+    ask()
+    (path,) = kernels(cache_dir)
+    path.unlink()
+    path.mkdir()
+    ask_anew(monkeypatch)
+    assert compilations == ["kernel", "kernel"]
+    assert path.is_dir()
+    assert kernels(cache_dir) == {}  # nor does anything half written stay behind
+
+
+def test_dtypes_and_threads_have_kernels_of_their_own(cache_dir, compilations, monkeypatch):
+    monkeypatch.setattr(run, "usable_threads", lambda: 2)
+    many = np.zeros(2 * run.PARALLEL_FROM, np.float32)
+    fastbp.sigmoid(many[:10])
+    fastbp.sigmoid(many)
+    fastbp.sigmoid(many.astype(np.float64))
+    assert compilations == ["kernel", "shared", "shared"]
+    assert len(kernels(cache_dir)) == 3
+    monkeypatch.setattr(run, "_entries", {})
+    assert set(fastbp.sigmoid(many)) == {np.float32(0.5)}
+    assert len(compilations) == 3
+
+
+def test_where_the_cache_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("FASTBP_CACHE_DIR", str(tmp_path))
+    assert cache.root() == tmp_path
+    assert cache.folder().parent == tmp_path
+    assert cache.size() == (0, 0)
+    monkeypatch.setenv("FASTBP_CACHE_DIR", "")  # empty is not the current folder
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert cache.root() == tmp_path / "xdg" / "fastbp"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache.root() == tmp_path / ".cache" / "fastbp"
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert cache.root() == tmp_path / "Library" / "Caches" / "fastbp"
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
+    assert cache.root() == tmp_path / "local" / "fastbp"
+
+
+# compiling ahead ----------------------------------------------------------------------------------
+
+USE_EVERYTHING = """
+import numpy as np
+from fastbp.testing import OPS
+rng = np.random.default_rng(0)
+for operation in OPS.values():
+    for dtype in (np.float32, np.float64):
+        for shape in ((3, 5), (2000, 50)):
+            operation.call(operation.inputs(rng, shape, np.dtype(dtype)))
+"""
+
+
+def test_after_warmup_nothing_is_compiled(tmp_path):
+    code = """
+import fastbp
+for item in fastbp.warmup(("float32", "float64")).items():
+    print(*item)
+"""
+    seconds = [float(line.split()[-1]) for line in python(code, cache_dir=tmp_path).splitlines()]
+    assert len(seconds) > 10
+    assert all(0 <= s < 300 for s in seconds)
+    kept = kernels(tmp_path)
+    python(COMPILING_IS_AN_ERROR + USE_EVERYTHING, cache_dir=tmp_path)
+    assert kernels(tmp_path) == kept
+
+
+def test_info_describes_the_machine_and_the_cache(cache_dir, capsys):
+    ask()
+    assert main(["info"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    for word in (fastbp.__version__, "CPU", "vector", "threads", "threading layer", "devices"):
+        assert word.lower() in captured.out.lower()
+    assert str(cache_dir) in captured.out
+    assert re.search(r"\b1 kernel", captured.out)

@@ -7,14 +7,17 @@ adds its parser. Exit status 2 with one line on stderr is a misuse, 130 an inter
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import fastbp
 from fastbp import demo
+from fastbp.bench import measure, problems, report
 
 MISUSE, INTERRUPTED = 2, 130
 
@@ -56,7 +59,7 @@ def _parser() -> OneLineParser:
     )
     parser.add_argument("--version", action="version", version=f"fastbp {fastbp.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
-    for add_command in (_add_train, _add_verify):
+    for add_command in (_add_train, _add_verify, _add_bench):
         add_command(commands)
     return parser
 
@@ -185,6 +188,170 @@ def _train(args: argparse.Namespace) -> int:
     if args.plot is not None:
         say(f"plot        {args.plot}")
     return 1 if history.stop_reason == "diverged" else 0
+
+
+def _add_bench(commands: Any) -> None:
+    parser = commands.add_parser(
+        "bench",
+        help="measure the speed of every operation beside other libraries",
+        description="Time operations on this machine, in float32: fastbp beside NumPy and every "
+        "other library that is installed, and beside a copy of as many bytes.",
+    )
+    names = dict.fromkeys(name.partition("[")[0] for name in problems.OPERATIONS)
+    parser.add_argument(
+        "--operations",
+        type=_operations,
+        nargs="+",
+        metavar="NAME",
+        help=f"out of {', '.join(names)} (default: all)",
+    )
+    parser.add_argument(
+        "--shapes",
+        type=_shape,
+        nargs="+",
+        metavar="ROWSxCOLUMNS",
+        help=f"default: {_shape_names(problems.SHAPES)}",
+    )
+    parser.add_argument(
+        "--threads",
+        type=_whole(1, measure.available_threads()),
+        help="for each library (default: all cores)",
+    )
+    parser.add_argument("--rounds", type=_whole(1), help="more of them find quieter moments")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"one short round of {_shape_names(problems.QUICK_SHAPES)}, without torch.compile",
+    )
+    parser.add_argument("--json", metavar="FILE", help="store the times in this file")
+    parser.add_argument("--plot", metavar="FILE", help="draw them into this picture")
+    parser.add_argument("--markdown", action="store_true", help="print tables in Markdown")
+    parser.add_argument(
+        "--from",
+        metavar="FILE",
+        dest="stored",
+        help="show what --json has stored in this file, measure nothing",
+    )
+    parser.set_defaults(run=_bench, parser=parser)
+
+
+def _bench(args: argparse.Namespace) -> int:
+    try:
+        if args.plot is not None:
+            _check_plot_file(args)
+        result = _measured(args) if args.stored is None else _stored(args)
+        if args.markdown:
+            print(report.markdown(result), end="")
+        else:
+            _print_tables(result)
+        if args.json is not None:
+            result.save(args.json)
+        if args.plot is not None:
+            report.plot(result, args.plot)
+    except (ImportError, MemoryError) as error:
+        args.parser.error(str(error) or "not enough memory; choose smaller --shapes")
+    except problems.WrongAnswerError as error:
+        print(f"{args.parser.prog}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _measured(args: argparse.Namespace) -> report.Report:
+    if args.json is not None:
+        _check_json_file(args)
+    operations = problems.OPERATIONS if args.operations is None else sum(args.operations, ())
+    shapes = args.shapes or (problems.QUICK_SHAPES if args.quick else problems.SHAPES)
+    settings = measure.QUICK if args.quick else measure.Settings()
+    if args.rounds is not None:
+        settings = dataclasses.replace(settings, rounds=args.rounds)
+    with report.progress_bar() as progress:
+        return measure.run(
+            operations,
+            shapes,
+            threads=args.threads,
+            settings=settings,
+            compiled_slowly=not args.quick,
+            command=_bench_command(args),
+            progress=progress,
+        )
+
+
+def _bench_command(args: argparse.Namespace) -> str:
+    """The command that measures the same, for the report."""
+    words = ["fastbp", "bench"]
+    if args.operations is not None:
+        words += ["--operations", *(f"'{name}'" for name in sum(args.operations, ()))]
+    if args.shapes is not None:
+        words += ["--shapes", *map(problems.shape_name, args.shapes)]
+    for name in ("threads", "rounds"):
+        if getattr(args, name) is not None:
+            words += [f"--{name}", str(getattr(args, name))]
+    return " ".join(words + ["--quick"] * args.quick)
+
+
+def _stored(args: argparse.Namespace) -> report.Report:
+    for name in ("threads", "rounds", "quick", "json"):
+        if getattr(args, name):
+            args.parser.error(f"argument --{name}: not allowed with --from, which measures nothing")
+    operations = None if args.operations is None else sum(args.operations, ())
+    shapes = None if args.shapes is None else list(map(problems.shape_name, args.shapes))
+    try:
+        result = report.Report.load(args.stored).part(operations, shapes)
+    except OSError as error:
+        args.parser.error(f"argument --from: cannot read {args.stored!r}: {error.strerror}")
+    except ValueError as error:
+        args.parser.error(f"argument --from: {error}")
+    if not result.cases:
+        args.parser.error(f"argument --from: {args.stored!r} has nothing of the kind")
+    return result
+
+
+def _print_tables(result: report.Report) -> None:
+    tables = report.tables(result)
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:  # a file has no width, and lines must not be cut
+        console = Console(highlight=False, width=120)
+    for line in report.summary(result):
+        console.print(line, markup=False)
+    for table in tables:
+        console.print()
+        console.print(table)
+
+
+def _check_json_file(args: argparse.Namespace) -> None:
+    """Find out before the measurement that there is no writing into the file."""
+    file = Path(args.json)
+    try:
+        existed = file.exists()
+        with file.open("ab"):
+            pass
+        if not existed:
+            file.unlink()
+    except OSError as error:
+        args.parser.error(f"argument --json: cannot write {args.json!r}: {error.strerror}")
+
+
+def _operations(text: str) -> tuple[str, ...]:
+    """An argument type: an operation's name, without the brackets of its variants or with them."""
+    chosen = tuple(n for n in problems.OPERATIONS if text in (n, n.partition("[")[0]))
+    if not chosen:
+        known = ", ".join(problems.OPERATIONS)
+        raise argparse.ArgumentTypeError(f"there is no {text!r}, only {known}")
+    return chosen
+
+
+def _shape(text: str) -> tuple[int, int]:
+    """An argument type: 32x10."""
+    try:
+        return problems.parse_shape(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _shape_names(shapes: Sequence[tuple[int, int]]) -> str:
+    return " ".join(map(problems.shape_name, shapes))
 
 
 def _check_plot_file(args: argparse.Namespace) -> None:

@@ -13,8 +13,10 @@ def rows_of(x: Array, axes: Axes) -> Array:
 
     A view of x wherever its strides allow one, else a copy.
     """
-    if x.ndim == 2 and axes == (1,) and x.flags.c_contiguous and x.flags.aligned:
-        return x
+    if x.ndim == 2 and axes == (1,):
+        flags = x.flags
+        if flags.c_contiguous and flags.aligned:
+            return x
     moved = np.moveaxis(x, axes, range(-len(axes), 0)) if axes else x
     n_columns = int(np.prod([x.shape[a] for a in axes], dtype=np.int64))
     n_rows = int(np.prod([n for a, n in enumerate(x.shape) if a not in axes], dtype=np.int64))
@@ -26,21 +28,22 @@ def rows_of(x: Array, axes: Axes) -> Array:
 def rows_to_write(out: Array, axes: Axes) -> Array:
     """Rows into which a kernel may write the result; `put_back` then brings them to `out`."""
     rows = rows_of(out, axes)
-    return rows if np.may_share_memory(rows, out) else np.empty(rows.shape, rows.dtype)
+    if rows is out or np.may_share_memory(rows, out):
+        return rows
+    return np.empty(rows.shape, rows.dtype)
 
 
 def put_back(rows: Array, out: Array, axes: Axes) -> Array:
     """Return `out` with the rows in it, copying them if `rows` was no view of it."""
-    if not np.may_share_memory(rows, out):
+    if rows is not out and not np.may_share_memory(rows, out):
         moved = np.moveaxis(out, axes, range(-len(axes), 0)) if axes else out
         moved[...] = rows.reshape(moved.shape)
     return out
 
 
-def flat(x: Array) -> Array | None:
-    """x as a contiguous 1-D view in the order of its memory; None if there is none."""
-    if not x.flags.aligned:
-        return None
-    if x.flags.c_contiguous:
-        return x.reshape(-1)
-    return x.T.reshape(-1) if x.flags.f_contiguous else None
+def in_one_order(arrays: list[Array]) -> bool:
+    """Whether all of them lie in memory without gaps and in the same order of elements."""
+    flags = [a.flags for a in arrays]
+    if not all(f.aligned for f in flags):
+        return False
+    return all(f.c_contiguous for f in flags) or all(f.f_contiguous for f in flags)

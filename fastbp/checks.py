@@ -65,6 +65,8 @@ def as_axis(axis: Any, ndim: int, name: str) -> int:
 
 def as_axes(axis: Any, ndim: int, name: str) -> tuple[int, ...]:
     """An int, tuple of ints or None (all of them), as axes counted from the front."""
+    if axis == -1 and ndim:  # first, as it is nearly always this
+        return (ndim - 1,)
     if axis is None:
         return tuple(range(ndim))
     if not isinstance(axis, Sequence) or isinstance(axis, str):
@@ -96,19 +98,21 @@ def as_out(out: Any, shape: tuple[int, ...], inputs: dict[str, Array], replaceab
         raise ValueError(f"out has shape {out.shape}; expected {shape}, the result's")
     if not out.flags.writeable:
         raise ValueError("out is read-only; expected an array that can be written to")
-    if any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
+    if 0 in out.strides and any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape)):
         raise ValueError("out holds one place several times; expected one place for each element")
     for i, (name, array) in enumerate(inputs.items()):
-        if i < replaceable and _same_memory(out, array):
+        if out is array and i < replaceable:
             continue
-        if _overlap(out, array):
+        if np.may_share_memory(out, array) and _overlap(out, array):
+            if i < replaceable and _same_memory(out, array):
+                continue
             may = "expected all of it or nothing" if i < replaceable else "which is still read"
             raise ValueError(f"out overlaps {name}, {may}")
     return out
 
 
 def _same_memory(a: Array, b: Array) -> bool:
-    return a is b or (
+    return (
         a.__array_interface__["data"] == b.__array_interface__["data"]
         and a.shape == b.shape
         and a.strides == b.strides
@@ -116,8 +120,7 @@ def _same_memory(a: Array, b: Array) -> bool:
 
 
 def _overlap(a: Array, b: Array) -> bool:
-    if not np.may_share_memory(a, b):
-        return False
+    """Whether an element of one is an element of the other, as far as can be told in short time."""
     try:
         return np.shares_memory(a, b, max_work=100_000)
     except np.exceptions.TooHardError:

@@ -31,7 +31,7 @@ def fma(a: Number, b: Number, c: Number) -> Number:
 
 
 def where(condition: Number, a: Number, b: Number) -> Number:
-    """a where the condition holds and b elsewhere; one of them may be a literal."""
+    """a where the condition holds and b elsewhere; two literals are float64."""
     return condition.where(a, b)
 
 

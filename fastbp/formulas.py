@@ -20,6 +20,7 @@ from .elementary import (
     log1p_of_fraction,
     log1p_pair,
     narrowed,
+    split,
     times,
     two_sum,
     where,
@@ -120,6 +121,19 @@ def max_of_lanes(x: Number) -> Number:
     return x
 
 
+def value_at_max_of_lanes(x: Number, value: Number) -> Pair:
+    """The largest lane of x, and what stands in that lane of `value`."""
+    for _ in range(x.kind.lanes.bit_length() - 1):
+        x, value = larger_with(*x.halves(), *value.halves())
+    return x, value
+
+
+def larger_with(x: Number, y: Number, of_x: Number, of_y: Number) -> Pair:
+    """The larger of x and y, and what belongs to it; y if x is NaN."""
+    bigger = x > y
+    return where(bigger, x, y), where(bigger, of_x, of_y)
+
+
 def rest(is_maximum: Number, e: Number) -> Number:
     """e but for the maxima."""
     return where(is_maximum, 0.0, e)
@@ -140,11 +154,6 @@ def unbiased(s: Number, s_lo: Number, like: Number) -> Pair:
     return s * UNBIAS[like.bits], s_lo * UNBIAS[like.bits]
 
 
-def too_small_to_unbias(r: Number, like: Number) -> Number:
-    """Whether the factor r·UNBIAS would lose digits in the precision of `like`."""
-    return abs(r) < {32: 2.0**-36, 64: 2.0**-388}[like.bits]
-
-
 def reciprocal_of_total(m: Number, s: Number, s_lo: Number) -> Pair:
     """1 / (1 + s + s_lo); NaN if the row's maximum m is infinite."""
     total, total_lo = add_pairs(s, s_lo, s * 0.0 + 1.0, s_lo * 0.0, m)
@@ -158,9 +167,22 @@ def scaled(e: Number, r: Number, r_lo: Number) -> Number:
     return fma(e, r, e * r_lo)
 
 
-def scaled_tiny(e: Number, r: Number, r_lo: Number) -> Number:
-    """e·(r + r_lo) for a biased e and an r that could not take the bias."""
-    return scaled(e * UNBIAS[e.bits], r, r_lo)
+def scale_factors(r: Number, r_lo: Number, like: Number) -> tuple[Number, Number, Number]:
+    """(before, r, r_lo) such that scaled(e·before, r, r_lo) unbiases e and multiplies it.
+
+    The bias goes into r, unless r is so small that r·UNBIAS would lose digits.
+    """
+    bits = like.bits
+    tiny = abs(r) < {32: 2.0**-36, 64: 2.0**-388}[bits]
+    before = where(tiny, UNBIAS[bits], 1.0)
+    unbias = where(tiny, 1.0, UNBIAS[bits])
+    r, r_lo = split(r * unbias, r_lo * unbias, like)
+    return narrowed(before, like), r, r_lo
+
+
+def scaled_in_two_steps(e: Number, before: Number, r: Number, r_lo: Number) -> Number:
+    """e·before·(r + r_lo)."""
+    return scaled(e * before, r, r_lo)
 
 
 def log_of_total(m: Number, s: Number, s_lo: Number) -> Pair:
@@ -230,20 +252,27 @@ def softmax_backward(dy: Number, y: Number, shift: Number, dot: Number, dot_lo: 
     return y * (((dy - shift) - dot) - dot_lo)
 
 
-def log_softmax_backward(dy: Number, y: Number, g: Number, g_lo: Number) -> Number:
-    """dx = dy - exp(y)·(g + g_lo), g = Σ dy."""
-    e, _ = exp_pair(y)
-    return fma(-e, g, fma(-e, g_lo, dy))
+# A little more than log ½, so that no two columns of a row are above.
+LOG_HALF = -0.69
 
 
-def log_softmax_backward_of_likely(dy: Number, y: Number, g: Number, g_lo: Number) -> Number:
-    """The same where exp(y) > 1/2, g being the sum over the other columns: dx = (1 - e)·dy - e·g."""
-    y = widen(y)
+def is_likely(y: Number) -> Number:
+    """Whether the probability exp(y) exceeds 1/2."""
+    return y > LOG_HALF
+
+
+def log_softmax_backward(
+    dy: Number, y: Number, likely: Number, others: Number, others_lo: Number
+) -> Number:
+    """dx = dy - exp(y)·Σ dy, the sum being likely + others + others_lo.
+
+    Where exp(y) > 1/2 that is (1 - exp(y))·dy - exp(y)·(others + others_lo): the likely column's own
+    dy, which would cancel, is left out.
+    """
     e, e_lo = exp_pair(y)
-    p, p_lo = times(1.0 - e, -e_lo, widen(dy), y * 0.0)
-    q, q_lo = times(e, e_lo, g, g_lo)
-    d, d_lo = two_sum(p, -q)
-    return d + (d_lo + (p_lo - q_lo))
+    usual = fma(-e, others_lo, fma(-e, others, fma(-e, likely, dy)))
+    sure = fma(-e, others_lo, fma((1.0 - e) - e_lo, dy, -(e * others)))
+    return where(is_likely(y), sure, usual)
 
 
 def logsumexp_backward(x: Number, y: Number, dy: Number) -> Number:

@@ -38,7 +38,8 @@ ROOMS = {
     "demo": {"layers", "optim", "reference", "train"},
     "startup": {"cpu", "testing"},
     "": {"ops", "startup", "testing"},
-    "__main__": {"", "cpu", "demo", "startup", "testing"},
+    "bench": {"", "testing"},
+    "__main__": {"", "bench", "cpu", "demo", "startup", "testing"},
 }
 
 # What a room may import inside functions only, against the direction.
@@ -48,7 +49,10 @@ LATER = {
 
 # NumPy and the standard library may be imported at once, everything else only inside functions;
 # but for these files.
-AT_ONCE = {"cpu/simd.py": {"numba", "llvmlite"}}  # which `run` imports when it compiles
+AT_ONCE = {  # imported by `run` when it compiles
+    "cpu/simd.py": {"numba", "llvmlite"},
+    "cpu/words.py": {"numba", "llvmlite"},
+}
 
 COMPILERS = {
     "cfunc", "generated_jit", "guvectorize", "jit", "jit_module", "njit", "prange", "stencil",
@@ -82,6 +86,11 @@ def imports(file, source):
     """(module, name or None, line, at once) of every import, relative ones spelt out."""
     folder = ("fastbp", *Path(file).parts[:-1])
     for node, at_once in nodes_of(source):
+        match node:
+            case ast.Call(
+                func=ast.Name("import_module" | "__import__"), args=[ast.Constant(str(module)), *_]
+            ):
+                yield module, None, node.lineno, at_once
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, None, node.lineno, at_once
@@ -128,8 +137,9 @@ def heavy_imports(file, source):
     light = {"fastbp", "numpy", *sys.stdlib_module_names, *AT_ONCE.get(file, set())}
     found = []
     for module, name, line, at_once in imports(file, source):
-        is_simd = module == "fastbp.cpu.simd" or (module, name) == ("fastbp.cpu", "simd")
-        if at_once and (module.split(".")[0] not in light or is_simd):
+        paths = {f"{part.replace('.', '/')}.py" for part in (module, f"{module}.{name}")}
+        heavy = file not in AT_ONCE and paths & {f"fastbp/{other}" for other in AT_ONCE}
+        if at_once and (module.split(".")[0] not in light or heavy):
             found.append(f"{file}:{line} imports {module} at once")
     return found
 
@@ -137,12 +147,23 @@ def heavy_imports(file, source):
 def compilers_elsewhere(file, source):
     if file == "cpu/run.py":
         return []
-    return [f"{file}:{line} names {name}" for name, line in names(source) if name in COMPILERS]
+    found = [
+        (name, line)
+        for module, name, line, _ in imports(file, source)
+        if module.split(".")[0] == "numba" and name in COMPILERS
+    ]
+    for node, _ in nodes_of(source):
+        match node:
+            case ast.Attribute(value=ast.Name("numba" | "nb"), attr=name) if name in COMPILERS:
+                found.append((name, node.lineno))
+            case ast.Name("njit" | "prange"):
+                found.append((node.id, node.lineno))
+    return [f"{file}:{line} names {name}" for name, line in found]
 
 
 def numba_elsewhere(file, source):
-    """Numba beyond the room that owns it; `info` may tell its version and threads."""
-    if room_of(file) in {"cpu", "startup"}:
+    """Numba beyond the room that owns it; `info` tells its version, `bench` sets its threads."""
+    if room_of(file) in {"bench", "cpu", "startup"}:
         return []
     return [
         f"{file}:{line} imports {module}"
@@ -243,7 +264,9 @@ MISTAKES = [
     (compilers_elsewhere, "cpu/rows.py", "from numba import njit"),
     (compilers_elsewhere, "ops/softmax.py", "@numba.jit(nopython=True)\ndef f(): pass"),
     (compilers_elsewhere, "cpu/rows.py", "def f():\n    for i in prange(3): pass"),
+    (compilers_elsewhere, "cpu/rows.py", "import numba.cuda\nfrom numba.cuda import jit"),
     (numba_elsewhere, "ops/softmax.py", "def f():\n    import numba.core.types"),
+    (numba_elsewhere, "ops/softmax.py", "def f():\n    import_module('numba')"),
     (prints, "train.py", "print('epoch 1')"),
     (prints, "train.py", "say = print"),
     (prints, "train.py", "import sys\nsys.stderr.write('epoch 1')"),
@@ -274,6 +297,8 @@ FINE = [
     (wrong_directions, "startup.py", "def f():\n    from . import __version__"),
     (heavy_imports, "train.py", "def f():\n    import tqdm"),
     (heavy_imports, "cpu/run.py", "def f():\n    from . import simd"),
+    (compilers_elsewhere, "cpu/run.py", "from numba import njit"),
+    (compilers_elsewhere, "bench.py", "import jax\njax.jit(f)"),
     (prints, "__main__.py", "print('epoch 1')"),
     (foreign_functions, "reference.py", "np.exp(x)"),
     (foreign_functions, "ops/softmax.py", '"""np.exp(x)"""'),
@@ -297,14 +322,18 @@ PUBLIC = sorted(ops.__all__)
 
 def test_all_is_what_is_public():
     # In a process of its own: here, submodules that tests have imported are names of fastbp too.
-    code = """if True:
-        import fastbp, types
-        assert len(set(fastbp.__all__)) == len(fastbp.__all__)
-        public = {n for n, v in vars(fastbp).items()
-                  if not n.startswith("_") and not isinstance(v, types.ModuleType)}
-        assert public | {"__version__"} == set(fastbp.__all__), public ^ set(fastbp.__all__)
-    """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=PACKAGE.parent)
+    code = """
+import fastbp, types
+public = {name for name, value in vars(fastbp).items() if not isinstance(value, types.ModuleType)}
+print(*(name for name in public if not name.startswith("_")))
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    )
+    loaded_when_asked_for = {"__version__", "verify"}
+    assert len(set(fastbp.__all__)) == len(fastbp.__all__)
+    assert set(process.stdout.split()) | loaded_when_asked_for == set(fastbp.__all__)
+    assert all(hasattr(fastbp, name) for name in fastbp.__all__)
 
 
 def test_operations_are_public_under_the_same_names_everywhere():

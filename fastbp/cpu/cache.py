@@ -57,7 +57,7 @@ def folder() -> Path:
 def _path(name: str, signature: Any, context: Any) -> Path:
     machine = context.codegen().magic_tuple()
     key = hashlib.sha256(repr((name, signature, machine)).encode()).hexdigest()[:24]
-    return folder() / f"{name.rsplit('.', 1)[-1]}-{key}.kernel"
+    return folder() / f"{key}.kernel"
 
 
 def load(name: str, signature: Any, context: Any) -> Any:

@@ -7,12 +7,7 @@ number of columns alone. Every kernel of rows is made of these.
 from collections.abc import Callable
 from typing import Any
 
-from ..elementary import (
-    biased_exp_minus,
-    larger,
-    split,
-    widen,
-)
+from ..elementary import biased_exp_minus, larger, where, widen
 from ..formulas import (
     accumulate,
     accumulate_product,
@@ -21,15 +16,13 @@ from ..formulas import (
     add_pairs,
     affine,
     equal,
-    max_of_lanes,
+    is_likely,
+    larger_with,
     rest,
-    scaled,
-    scaled_tiny,
-    sum_of_lanes,
+    scale_factors,
+    scaled_in_two_steps,
     target_gradient,
-    too_small_to_unbias,
     unbiased,
-    unequal,
 )
 from .vectors import (
     Pointer,
@@ -38,18 +31,26 @@ from .vectors import (
     lanes,
     load,
     load_some,
+    longest_short_row,
+    max_across,
     number,
+    read_tile,
+    row,
+    rows_in_tile,
     splat,
     splat64,
     store,
     store_some,
+    sum_across,
+    sum_zero,
+    value_at_max_across,
+    write_tile,
 )
 
 # Sums are made per block of columns, and the blocks' sums added in turn: whoever may one day share
 # a huge row among threads will find the same bits.
 BLOCK = 16384
 INF = float("inf")
-NAN = float("nan")
 
 
 def row_max(x: Pointer, n: int) -> float:
@@ -68,7 +69,7 @@ def row_max(x: Pointer, n: int) -> float:
         j += width
     if j < n:
         b = larger(load_some(x, j, n - j, -INF), b)
-    return max_of_lanes(larger(larger(a, b), larger(c, d)))
+    return max_across(x, larger(larger(a, b), larger(c, d)))
 
 
 def exp_total(x: Pointer, e: Pointer, n: int, m: float) -> tuple[float, float]:
@@ -78,7 +79,7 @@ def exp_total(x: Pointer, e: Pointer, n: int, m: float) -> tuple[float, float]:
     the float64 sum, which costs no accuracy that can be seen and saves most of the conversions.
     """
     width = lanes(x)
-    s, s_lo, maxima = 0.0, 0.0, 0
+    s = s_lo = maxima = sum_zero(x)
     start = 0
     while start < n:
         stop = min(n, start + BLOCK)
@@ -95,7 +96,7 @@ def exp_total(x: Pointer, e: Pointer, n: int, m: float) -> tuple[float, float]:
                 store(e, j + 2 * width, c)
                 store(e, j + 3 * width, d)
             ma, mb, mc, md = equal(xa, m), equal(xb, m), equal(xc, m), equal(xd, m)
-            maxima += (count(ma) + count(mb)) + (count(mc) + count(md))
+            maxima += (count(x, ma) + count(x, mb)) + (count(x, mc) + count(x, md))
             four = (rest(ma, a) + rest(mb, b)) + (rest(mc, c) + rest(md, d))
             total, total_lo = accumulate(total, total_lo, four)
             j += 4 * width
@@ -107,15 +108,15 @@ def exp_total(x: Pointer, e: Pointer, n: int, m: float) -> tuple[float, float]:
             if e is not None:
                 store_some(e, j, k, a)
             ma = equal(xa, m)
-            maxima += count(ma)
+            maxima += count(x, ma)
             four += rest(ma, a)
             j += width
         total, total_lo = accumulate(total, total_lo, four)
-        block, block_lo = sum_of_lanes(total, total_lo, m)
+        block, block_lo = sum_across(x, total, total_lo, m)
         s, s_lo = add_pairs(s, s_lo, block, block_lo, m)
         start += BLOCK
     s, s_lo = unbiased(s, s_lo, m)
-    return add_pairs(s, s_lo, maxima - 1.0, 0.0, m)  # one maximum is left out
+    return add_pairs(s, s_lo, maxima - 1.0, sum_zero(x), m)  # one maximum is left out
 
 
 def map_row(formula: Callable[..., Any]) -> Callable[..., None]:
@@ -163,39 +164,41 @@ def map_two_rows(formula: Callable[..., Any]) -> Callable[..., None]:
     return mapped
 
 
-_scale = map_row(scaled)
-_scale_tiny = map_row(scaled_tiny)
+_scale = map_row(scaled_in_two_steps)
 
 
 def scale(e: Pointer, y: Pointer, n: int, r: float, r_lo: float) -> None:
     """y = e·(r + r_lo), e being biased exponentials; y may be e."""
-    like = number(e, 0)
-    if too_small_to_unbias(r, like):
-        _scale_tiny(e, y, n, split(r, r_lo, like))
-    else:
-        r, r_lo = unbiased(r, r_lo, like)
-        _scale(e, y, n, split(r, r_lo, like))
+    _scale(e, y, n, scale_factors(r, r_lo, number(e, 0)))
 
 
-def find(x: Pointer, n: int, value: float) -> int:
-    """The first index at which x is `value`; 0 if there is none."""
+def value_at_max(x: Pointer, values: Pointer, n: int) -> float:
+    """What stands in `values` where x is largest, NaN left out; 0 if x has no largest."""
     width = lanes(x)
+    largest, value = splat(x, -INF), splat(x, 0)
     for j in range(0, n, width):
         k = min(width, n - j)
-        if count(equal(load_some(x, j, k, NAN), value)):
-            for i in range(j, j + k):
-                if x[i] == value:
-                    return i
-    return 0
+        v, w = load_some(x, j, k, -INF), load_some(values, j, k, 0)
+        largest, value = larger_with(v, largest, w, value)
+    largest, value = value_at_max_across(x, largest, value)
+    return value
 
 
-def total(x: Pointer, n: int) -> tuple[float, float]:
-    """Σ x_j as a float64 pair."""
-    width = lanes(x)
-    s = s_lo = splat64(x, 0)
+def likely_and_others(dy: Pointer, y: Pointer, n: int) -> tuple[float, float, float]:
+    """Σ dy over the column where exp(y) > 1/2, if there is one, and over the others, as a pair."""
+    width = lanes(y)
+    zero = splat(y, 0)
+    likely = s = s_lo = splat64(y, 0)
     for j in range(0, n, width):
-        s, s_lo = accumulate(s, s_lo, load_some(x, j, min(width, n - j), 0))
-    return sum_of_lanes(s, s_lo, number(x, 0))
+        k = min(width, n - j)
+        v = load_some(dy, j, k, 0)
+        mask = is_likely(load_some(y, j, k, -INF))
+        s, s_lo = accumulate(s, s_lo, where(mask, zero, v))
+        likely += widen(where(mask, v, zero))
+    like = number(y, 0)
+    others, others_lo = sum_across(y, s, s_lo, like)
+    likely, _ = sum_across(y, likely, splat64(y, 0), like)
+    return likely, others, others_lo
 
 
 def shifted_dot(dy: Pointer, y: Pointer, n: int, shift: float) -> tuple[float, float]:
@@ -206,7 +209,7 @@ def shifted_dot(dy: Pointer, y: Pointer, n: int, shift: float) -> tuple[float, f
         k = min(width, n - j)
         a, b = load_some(dy, j, k, 0), load_some(y, j, k, 0)
         s, s_lo = accumulate_product(s, s_lo, b, a, shift)
-    return sum_of_lanes(s, s_lo, number(y, 0))
+    return sum_across(y, s, s_lo, number(y, 0))
 
 
 def class_targets(
@@ -235,11 +238,11 @@ def target_sums(
     u_sum = u_sum_lo = d_sum = d_sum_lo = splat64(x, 0)
     for j in range(0, n, width):
         k = min(width, n - j)
-        u = first_lanes(class_targets(x, targets, weights, j, k, keep, share), k)
+        u = first_lanes(x, class_targets(x, targets, weights, j, k, keep, share), k)
         u_sum, u_sum_lo = accumulate_target(u_sum, u_sum_lo, u, m)
         d_sum, d_sum_lo = accumulate_target_loss(d_sum, d_sum_lo, u, m, load_some(x, j, k, 0))
-    u_total, u_total_lo = sum_of_lanes(u_sum, u_sum_lo, m)
-    d_total, d_total_lo = sum_of_lanes(d_sum, d_sum_lo, m)
+    u_total, u_total_lo = sum_across(x, u_sum, u_sum_lo, m)
+    d_total, d_total_lo = sum_across(x, d_sum, d_sum_lo, m)
     return u_total, u_total_lo, d_total, d_total_lo
 
 
@@ -262,19 +265,70 @@ def target_to_gradient(
         store_some(e, j, k, target_gradient(v, u, all_, all_lo, u_sum, u_sum_lo, r, r_lo))
 
 
-def has_nan(x: Pointer, n: int) -> bool:
-    """Whether one of the numbers is NaN."""
-    width = lanes(x)
-    for j in range(0, n, width):
-        v = load_some(x, j, min(width, n - j), 0)
-        if count(unequal(v, v)):
-            return True
-    return False
-
-
 def fill(y: Pointer, n: int, value: float) -> None:
     """Every one of n numbers is `value`."""
     width = lanes(y)
     v = splat(y, value)
     for j in range(0, n, width):
         store_some(y, j, min(width, n - j), v)
+
+
+# kernels of whole arrays --------------------------------------------------------------------------
+#
+# A row function computes one row from a pointer, or a tile of short rows at once: which of the two
+# depends on the number of columns alone, so that a row has the same bits wherever it stands.
+
+RowFunction = Callable[..., Any]
+Kernel = Callable[..., None]
+
+
+def each_row(function: RowFunction) -> Kernel:
+    """Kernel of function(x, y, n) for the rows of x and of the result y."""
+
+    def kernel(first: int, last: int, x: Any, y: Any) -> None:
+        n = x.shape[1]
+        if n <= longest_short_row(x):
+            for i in range(first, last, rows_in_tile(x)):
+                k = min(last - i, rows_in_tile(x))
+                tile = read_tile(x, i, k, n)
+                function(tile, tile, n)
+                write_tile(tile, y, i, k, n)
+        else:
+            for i in range(first, last):
+                function(row(x, i), row(y, i), n)
+
+    return kernel
+
+
+def each_two_rows(function: RowFunction) -> Kernel:
+    """Kernel of function(x, y, z, n) for the rows of x, y and the result z."""
+
+    def kernel(first: int, last: int, x: Any, y: Any, z: Any) -> None:
+        n = x.shape[1]
+        if n <= longest_short_row(x):
+            for i in range(first, last, rows_in_tile(x)):
+                k = min(last - i, rows_in_tile(x))
+                tile = read_tile(x, i, k, n)
+                function(tile, read_tile(y, i, k, n), tile, n)
+                write_tile(tile, z, i, k, n)
+        else:
+            for i in range(first, last):
+                function(row(x, i), row(y, i), row(z, i), n)
+
+    return kernel
+
+
+def each_row_to_number(function: RowFunction) -> Kernel:
+    """Kernel of numbers[i] = function(row i of x, n); numbers is contiguous."""
+
+    def kernel(first: int, last: int, x: Any, numbers: Any) -> None:
+        n = x.shape[1]
+        if n <= longest_short_row(x):
+            for i in range(first, last, rows_in_tile(x)):
+                k = min(last - i, rows_in_tile(x))
+                store_some(row(numbers, 0), i, k, function(read_tile(x, i, k, n), n))
+        else:
+            for i in range(first, last):
+                numbers[i] = function(row(x, i), n)
+
+    return kernel

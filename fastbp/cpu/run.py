@@ -25,7 +25,8 @@ PARALLEL_FROM = 32768
 
 FORMULAS = ("fastbp.elementary", "fastbp.formulas")  # their functions are traced, not compiled
 
-_entries: dict[Any, Callable[..., Any]] = {}
+# Compiled kernels, by kernel and the key that tells its arguments' types apart.
+entries: dict[Any, Callable[..., Any]] = {}
 _compiling = threading.RLock()
 _launching = threading.Lock()  # for a threading layer that must not be entered twice
 _layer_is_thread_safe = False
@@ -36,7 +37,7 @@ _taught: set[FunctionType] = set()
 
 def serial(kernel: Kernel, key: Any, n: int, *arguments: Any) -> Any:
     """kernel(0, n, *arguments) in this thread. `key` tells the arguments' types apart."""
-    entry = _entries.get((kernel, key))
+    entry = entries.get((kernel, key))
     if entry is None:
         entry = _build(kernel, key, arguments, parallel=False)
     return entry(0, n, *arguments)
@@ -71,7 +72,7 @@ def _launch_parallel(
     kernel: Kernel, key: Any, n: int, chunks: int, grain: int, arguments: tuple[Any, ...]
 ) -> None:
     global _threads_started
-    entry = _entries.get((kernel, key, "parallel"))
+    entry = entries.get((kernel, key, "parallel"))
     if entry is None:
         entry = _build(kernel, key, arguments, parallel=True)
     _threads_started = True
@@ -121,8 +122,8 @@ def _build(
     with _compiling, warnings.catch_warnings():
         warnings.simplefilter("ignore", NumbaWarning)
         full_key = (kernel, key, "parallel") if parallel else (kernel, key)
-        if full_key in _entries:
-            return _entries[full_key]
+        if full_key in entries:
+            return entries[full_key]
         kinds = tuple(numba_type(a) for a in arguments)
         if parallel:
             function = _shared(kernel)
@@ -131,7 +132,7 @@ def _build(
             function = kernel
             signature = (types.intp, types.intp, *kinds)
         dispatcher = njit(nogil=True, error_model="numpy", parallel=parallel)(function)
-        name = f"{kernel.__module__}.{kernel.__name__}"
+        name = full_name(kernel)
         compiled = cache.load(name, signature, dispatcher.targetctx)
         if compiled is None:
             _teach(kernel)
@@ -139,8 +140,8 @@ def _build(
             compiled = dispatcher.overloads[signature]
             cache.save(name, signature, dispatcher.targetctx, compiled)
         # Called directly: Numba's dispatcher would take 1 µs to find what is known here.
-        _entries[full_key] = compiled.entry_point
-        return _entries[full_key]
+        entries[full_key] = compiled.entry_point
+        return entries[full_key]
 
 
 def _shared(kernel: Kernel) -> Kernel:
@@ -155,6 +156,13 @@ def _shared(kernel: Kernel) -> Kernel:
             kernel(first, last, *arguments)
 
     return shared
+
+
+def full_name(function: Any) -> str:
+    """A name that no other function of fastbp has: it tells what a closure closes over."""
+    closed = [cell.cell_contents for cell in function.__closure__ or ()]
+    names = ", ".join(full_name(c) for c in closed if isinstance(c, FunctionType))
+    return f"{function.__module__}.{function.__qualname__}({names})"
 
 
 def numba_type(argument: Any) -> Any:
@@ -174,12 +182,12 @@ def numba_type(argument: Any) -> Any:
 def _teach(function: Kernel) -> None:
     """Make Numba know every function of fastbp that this one calls.
 
-    Formulas are traced and the words of `vectors` have their own meaning (both in `simd`); all
-    others are compiled as they stand.
+    Formulas are traced and the words of `vectors` have their own meaning (in `simd` and `words`);
+    all others are compiled as they stand.
     """
     from numba.extending import register_jitable
 
-    from . import simd
+    from . import simd, words  # noqa: F401  (words makes itself known)
 
     if function in _taught or function.__module__ == "fastbp.cpu.vectors":
         return

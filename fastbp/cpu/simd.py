@@ -6,7 +6,7 @@
 * `Traced` is a number or vector while a kernel is being compiled: its operators write LLVM
   instructions. A formula of `fastbp.formulas` is a plain function, and calling it with traced
   numbers is what compiles it, for scalars and vectors alike.
-* `teach` makes Numba know a formula, and the words of `vectors`, by their plain functions.
+* `teach` makes Numba know a formula by its plain function; `words` does so for those of `vectors`.
 
 Why not `@njit` on every formula: it would compile each one separately for every type, take seconds
 where this takes milliseconds, and turn float32 into float64 at every bare literal.
@@ -19,12 +19,8 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin, models, register_model
-from numba.np import arrayobj
-
-from . import vectors
 
 LANES = {types.float32: 16, types.float64: 8}
 BITS = {types.float32: 32, types.float64: 64}
@@ -193,7 +189,7 @@ class Traced:
     def where(self, a: "Traced | float", b: "Traced | float") -> "Traced":
         """a where this condition holds, else b."""
         numbers = [n for n in (a, b) if isinstance(n, Traced)]
-        element = element_of(numbers[0].kind)
+        element = element_of(numbers[0].kind) if numbers else types.float64
         like = Traced(self.builder, self.value, with_element(self.kind, element))
         chosen = self.builder.select(self.value, like._like_me(a), like._like_me(b))
         return self._new(chosen, element)
@@ -296,7 +292,8 @@ def result_kinds(formula: Callable[..., Any], kinds: tuple[types.Type, ...]) -> 
     return result.kind
 
 
-def _plain(kinds: tuple[types.Type, ...]) -> tuple[types.Type, ...]:
+def plain(kinds: tuple[types.Type, ...]) -> tuple[types.Type, ...]:
+    """The types, literal ones without their value."""
     return tuple(types.unliteral(k) for k in kinds)
 
 
@@ -307,7 +304,7 @@ def teach(formula: Callable[..., Any], name: Any = None, only_vectors: bool = Fa
     @infer_global(key)
     class Template(AbstractTemplate):
         def generic(self, args: tuple[types.Type, ...], kws: Any) -> Any:
-            kinds = _plain(args)
+            kinds = plain(args)
             if not all(traceable(k) for k in kinds):
                 return None
             if only_vectors and not any(isinstance(k, Vector) for k in kinds):
@@ -337,155 +334,3 @@ for _operator in (
     operator.and_, operator.or_, operator.iadd, operator.isub, operator.imul,
 ):  # fmt: skip
     teach(_operator, only_vectors=True)
-
-
-# the words of `vectors` ---------------------------------------------------------------------------
-
-
-def word(stub: Callable[..., Any]) -> Callable[[Callable[..., Any]], None]:
-    """Give a word its meaning: from the types of its arguments, a signature and a code writer."""
-
-    def give(meaning: Callable[..., Any]) -> None:
-        @infer_global(stub)
-        class Template(AbstractTemplate):
-            def generic(self, args: tuple[types.Type, ...], kws: Any) -> Any:
-                return meaning(*_plain(args))[0]
-
-        def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
-            write = meaning(*sig.args)[1]
-            # LLVM avoids 512-bit registers unless the function asks for them.
-            set.add(builder.function.attributes, '"prefer-vector-width"="512"')
-            result = write(context, builder, *args)
-            return context.get_dummy_value() if result is None else result
-
-        lower_builtin(stub, types.VarArg(types.Any))(lower)
-
-    return give
-
-
-def vector_behind(pointer: types.CPointer) -> Vector:
-    """The vector type that is read through a pointer."""
-    return Vector(pointer.dtype, LANES[pointer.dtype])
-
-
-def _address(b: ir.IRBuilder, p: ir.Value, j: ir.Value, kind: Vector) -> ir.Value:
-    return b.bitcast(b.gep(p, [j]), ir_type(kind).as_pointer())
-
-
-def _first_lanes(b: ir.IRBuilder, n: ir.Value, kind: Vector) -> ir.Value:
-    counted = Vector(types.int32, kind.lanes)
-    lane = ir.Constant(ir_type(counted), list(range(kind.lanes)))
-    return b.icmp_signed("<", lane, spread(b, b.trunc(n, I32), counted))
-
-
-def _masked(b: ir.IRBuilder, what: str, kind: Vector, returns: ir.Type, operands: list[ir.Value]) -> ir.Value:
-    suffix = f"v{kind.lanes}f{BITS[kind.element]}"
-    function = b.module.declare_intrinsic(
-        f"llvm.masked.{what}.{suffix}.p0",
-        fnty=ir.FunctionType(returns, [o.type for o in operands]),
-    )
-    return b.call(function, operands)
-
-
-def _alignment(kind: Vector) -> int:
-    return BITS[kind.element] // 8
-
-
-@word(vectors.row)
-def _row(x: types.Array, i: types.Type) -> Any:
-    if x == types.none:
-        return signature(types.none, x, types.intp), lambda *_: None
-
-    def write(context: Any, b: ir.IRBuilder, x_: ir.Value, i_: ir.Value) -> ir.Value:
-        array = arrayobj.make_array(x)(context, b, x_)
-        offset = b.mul(cgutils.unpack_tuple(b, array.strides, x.ndim)[0], i_)
-        return cgutils.pointer_add(b, array.data, offset, array.data.type)
-
-    return signature(types.CPointer(x.dtype), x, types.intp), write
-
-
-@word(vectors.advance)
-def _advance(p: types.CPointer, n: types.Type) -> Any:
-    return signature(p, p, types.intp), lambda context, b, p_, n_: b.gep(p_, [n_])
-
-
-@word(vectors.lanes)
-def _lanes(p: types.CPointer) -> Any:
-    return signature(types.intp, p), lambda context, b, p_: I64(LANES[p.dtype])
-
-
-@word(vectors.load)
-def _load(p: types.CPointer, j: types.Type) -> Any:
-    kind = vector_behind(p)
-
-    def write(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value) -> ir.Value:
-        return b.load(_address(b, p_, j_, kind), align=_alignment(kind))
-
-    return signature(kind, p, types.intp), write
-
-
-@word(vectors.load_some)
-def _load_some(p: types.CPointer, j: types.Type, n: types.Type, fill: types.Type) -> Any:
-    kind = vector_behind(p)
-
-    def write(context: Any, b: ir.IRBuilder, p_: Any, j_: Any, n_: Any, fill_: Any) -> ir.Value:
-        operands = [_address(b, p_, j_, kind), I32(_alignment(kind)),
-                    _first_lanes(b, n_, kind), spread(b, fill_, kind)]  # fmt: skip
-        return _masked(b, "load", kind, ir_type(kind), operands)
-
-    return signature(kind, p, types.intp, types.intp, p.dtype), write
-
-
-@word(vectors.store)
-def _store(p: types.CPointer, j: types.Type, v: Vector) -> Any:
-    kind = vector_behind(p)
-
-    def write(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value, v_: ir.Value) -> None:
-        b.store(v_, _address(b, p_, j_, kind), align=_alignment(kind))
-
-    return signature(types.void, p, types.intp, kind), write
-
-
-@word(vectors.store_some)
-def _store_some(p: types.CPointer, j: types.Type, n: types.Type, v: Vector) -> Any:
-    kind = vector_behind(p)
-
-    def write(context: Any, b: ir.IRBuilder, p_: Any, j_: Any, n_: Any, v_: Any) -> None:
-        operands = [v_, _address(b, p_, j_, kind), I32(_alignment(kind)), _first_lanes(b, n_, kind)]
-        _masked(b, "store", kind, ir.VoidType(), operands)
-
-    return signature(types.void, p, types.intp, types.intp, kind), write
-
-
-@word(vectors.splat)
-def _splat(p: types.CPointer, value: types.Type) -> Any:
-    kind = vector_behind(p)
-    return signature(kind, p, p.dtype), lambda context, b, p_, v: spread(b, v, kind)
-
-
-@word(vectors.splat64)
-def _splat64(p: types.CPointer, value: types.Type) -> Any:
-    kind = with_element(vector_behind(p), types.float64)
-    return signature(kind, p, types.float64), lambda context, b, p_, v: spread(b, v, kind)
-
-
-@word(vectors.number)
-def _number(p: types.CPointer, value: types.Type) -> Any:
-    return signature(p.dtype, p, p.dtype), lambda context, b, p_, v: v
-
-
-@word(vectors.count)
-def _count(mask: Vector) -> Any:
-    def write(context: Any, b: ir.IRBuilder, mask_: ir.Value) -> ir.Value:
-        bits = b.bitcast(mask_, ir.IntType(mask.lanes))
-        return b.zext(b.ctpop(bits), I64)
-
-    return signature(types.intp, mask), write
-
-
-@word(vectors.first_lanes)
-def _keep_first_lanes(v: Vector, n: types.Type) -> Any:
-    def write(context: Any, b: ir.IRBuilder, v_: ir.Value, n_: ir.Value) -> ir.Value:
-        return b.select(_first_lanes(b, n_, v), v_, constant(v, 0.0))
-
-    return signature(v, v, types.intp), write

@@ -1,9 +1,12 @@
-"""The words in which kernels speak of vectors; `simd` says what they mean to the compiler.
+"""The words in which kernels speak of vectors; `words` says what they mean to the compiler.
 
-A kernel is a plain Python function that Numba compiles. It reads and writes memory through row
-pointers, in vectors of `lanes` numbers: 16 float32 or 8 float64. Vectors have the operators of
-numbers, so the formulas take them as they stand. This module imports nothing, so that a page of
-operations can name its kernels without starting the compiler.
+A kernel is a plain Python function that Numba compiles. It reads and writes memory through pointers,
+in vectors of `lanes` numbers: 16 float32 or 8 float64. Vectors have the operators of numbers, so the
+formulas take them as they stand. This module imports nothing, so that a page of operations can name
+its kernels without starting the compiler.
+
+A pointer goes along a row, or stands for a tile of short rows, which are computed at once, one in each
+lane: then a "vector" below is a column of the tile, `lanes` is 1, and nothing is folded across lanes.
 
 The bodies are empty: these functions exist only inside a kernel.
 """
@@ -17,18 +20,18 @@ Number = Any
 
 
 def row(array: Any, i: int) -> Pointer:
-    """Pointer to row i of a 2-D array whose rows are contiguous, or to element i of a 1-D one.
+    """Pointer to row i of an array, whose rows are contiguous; i is 0 for an array as a whole.
 
     Of None it is None, which is known while compiling.
     """
 
 
-def advance(p: Pointer, n: int) -> Pointer:
-    """The pointer n elements further on."""
-
-
 def lanes(p: Pointer) -> int:  # type: ignore[empty-body]
-    """How many numbers of p's type a vector holds; known while compiling."""
+    """How many numbers of a row a vector holds; known while compiling."""
+
+
+def number(p: Pointer, value: float) -> Number:
+    """`value` as a single number of p's type."""
 
 
 def load(p: Pointer, j: int) -> Vector:
@@ -55,13 +58,45 @@ def splat64(p: Pointer, value: float) -> Vector:
     """A vector of as many float64 as there are lanes in a vector of p's type."""
 
 
-def number(p: Pointer, value: float) -> Number:
-    """`value` as a single number of p's type."""
-
-
-def count(mask: Vector) -> int:  # type: ignore[empty-body]
-    """In how many lanes the mask holds."""
-
-
-def first_lanes(v: Vector, n: int) -> Vector:
+def first_lanes(p: Pointer, v: Vector, n: int) -> Vector:
     """v with 0 in all but the first n lanes."""
+
+
+def max_across(p: Pointer, v: Vector) -> Number:
+    """The largest lane."""
+
+
+def sum_across(  # type: ignore[empty-body]
+    p: Pointer, s: Vector, s_lo: Vector, like: Number
+) -> tuple[Number, Number]:
+    """The sum of all lanes of s + s_lo."""
+
+
+def value_at_max_across(  # type: ignore[empty-body]
+    p: Pointer, v: Vector, value: Vector
+) -> tuple[Number, Number]:
+    """The largest lane of v and what stands in that lane of `value`."""
+
+
+def count(p: Pointer, mask: Vector) -> Number:
+    """In how many lanes the mask holds, as a float64."""
+
+
+def sum_zero(p: Pointer) -> Number:
+    """What a sum of numbers that were folded across lanes begins with."""
+
+
+def longest_short_row(x: Any) -> int:  # type: ignore[empty-body]
+    """Up to how many columns rows are short enough to go into tiles; known while compiling."""
+
+
+def rows_in_tile(x: Any) -> int:  # type: ignore[empty-body]
+    """How many rows a tile holds; known while compiling."""
+
+
+def read_tile(x: Any, i: int, k: int, n: int) -> Pointer:
+    """A tile of the k rows of x from row i on, of n columns each."""
+
+
+def write_tile(tile: Pointer, x: Any, i: int, k: int, n: int) -> None:
+    """Write a tile to the k rows of x from row i on."""

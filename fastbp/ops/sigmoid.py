@@ -20,7 +20,7 @@ from ..formulas import (
     sigmoid_backward_of_input,
     sigmoid_backward_of_output,
 )
-from .calls import map_elements
+from .calls import map_element, map_elements
 
 sigmoid_kernel = elementwise.map_one(sigmoid_formula)
 log_sigmoid_kernel = elementwise.map_one(log_sigmoid_formula)
@@ -62,7 +62,7 @@ def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Any:
     >>> fastbp.sigmoid([0.0, 2.0])
     array([0.5       , 0.88079708])
     """
-    return map_elements(sigmoid_kernel, {"x": as_values(x, "x")}, out)
+    return map_element(sigmoid_kernel, x, out)
 
 
 def sigmoid_backward(
@@ -149,7 +149,7 @@ def log_sigmoid(x: ArrayLike, *, out: Array | None = None) -> Any:
     >>> fastbp.log_sigmoid([0.0, -800.0])
     array([-6.93147181e-01, -8.00000000e+02])
     """
-    return map_elements(log_sigmoid_kernel, {"x": as_values(x, "x")}, out)
+    return map_element(log_sigmoid_kernel, x, out)
 
 
 def log_sigmoid_backward(dy: ArrayLike, x: ArrayLike, *, out: Array | None = None) -> Any:

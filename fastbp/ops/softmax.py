@@ -15,46 +15,27 @@ from numpy.typing import ArrayLike
 from ..arrays import Array, put_back, rows_of, rows_to_write
 from ..checks import as_axes, as_out, as_values, like_first, same_shape
 from ..cpu.rows import (
-    INF,
-    NAN,
+    each_row,
+    each_row_to_number,
+    each_two_rows,
     exp_total,
-    find,
-    has_nan,
+    likely_and_others,
     map_row,
     map_two_rows,
     row_max,
     scale,
     shifted_dot,
-    total,
+    value_at_max,
 )
 from ..cpu.run import launch
-from ..cpu.vectors import advance, row
-from ..elementary import (
-    narrowed,
-    split,
-    widen,
-)
-from ..formulas import (
-    add_pairs,
-    log_of_total,
-    log_softmax_backward_of_likely,
-    reciprocal_of_total,
-)
-from ..formulas import (
-    log_softmax as log_softmax_formula,
-)
-from ..formulas import (
-    log_softmax_backward as log_softmax_backward_formula,
-)
-from ..formulas import (
-    logsumexp as logsumexp_formula,
-)
-from ..formulas import (
-    logsumexp_backward as logsumexp_backward_formula,
-)
-from ..formulas import (
-    softmax_backward as softmax_backward_formula,
-)
+from ..cpu.vectors import Pointer, number, row
+from ..elementary import narrowed, split
+from ..formulas import log_of_total, reciprocal_of_total
+from ..formulas import log_softmax as log_softmax_formula
+from ..formulas import log_softmax_backward as log_softmax_backward_formula
+from ..formulas import logsumexp as logsumexp_formula
+from ..formulas import logsumexp_backward as logsumexp_backward_formula
+from ..formulas import softmax_backward as softmax_backward_formula
 from .calls import Axis, map_rows
 
 
@@ -95,15 +76,15 @@ def softmax(x: ArrayLike, axis: Axis = -1, *, out: Array | None = None) -> Array
     return map_rows(softmax_rows, {"x": as_values(x, "x")}, axis, out)
 
 
-def softmax_rows(first: int, last: int, x: Array, y: Array) -> None:
+def softmax_row(x: Pointer, y: Pointer, n: int) -> None:
     """y_j = e_j / (1 + s)."""
-    n = x.shape[1]
-    for i in range(first, last):
-        p, q = row(x, i), row(y, i)
-        m = row_max(p, n)
-        s, s_lo = exp_total(p, q, n, m)
-        r, r_lo = reciprocal_of_total(m, s, s_lo)
-        scale(q, q, n, r, r_lo)
+    m = row_max(x, n)
+    s, s_lo = exp_total(x, y, n, m)
+    r, r_lo = reciprocal_of_total(m, s, s_lo)
+    scale(y, y, n, r, r_lo)
+
+
+softmax_rows = each_row(softmax_row)
 
 
 def softmax_backward(
@@ -149,15 +130,15 @@ def softmax_backward(
 _softmax_backward = map_two_rows(softmax_backward_formula)
 
 
-def softmax_backward_rows(first: int, last: int, dy: Array, y: Array, dx: Array) -> None:
+def softmax_backward_row(dy: Pointer, y: Pointer, dx: Pointer, n: int) -> None:
     """dx_j = y_j·((dy_j - c) - Σ y (dy - c)), c being dy at the largest y."""
-    n = dy.shape[1]
-    for i in range(first, last if n else first):
-        p, q = row(dy, i), row(y, i)
-        shift = p[find(q, n, row_max(q, n))]
-        dot, dot_lo = shifted_dot(p, q, n, shift)
-        dot, dot_lo = split(dot, dot_lo, shift)
-        _softmax_backward(p, q, row(dx, i), n, (shift, dot, dot_lo))
+    shift = value_at_max(y, dy, n)
+    dot, dot_lo = shifted_dot(dy, y, n, shift)
+    dot, dot_lo = split(dot, dot_lo, shift)
+    _softmax_backward(dy, y, dx, n, (shift, dot, dot_lo))
+
+
+softmax_backward_rows = each_two_rows(softmax_backward_row)
 
 
 def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: Array | None = None) -> Array:
@@ -198,16 +179,16 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: Array | None = None) -> A
 _log_softmax = map_row(log_softmax_formula)
 
 
-def log_softmax_rows(first: int, last: int, x: Array, y: Array) -> None:
+def log_softmax_row(x: Pointer, y: Pointer, n: int) -> None:
     """y_j = (x_j - m) - log(1 + s)."""
-    n = x.shape[1]
-    for i in range(first, last):
-        p = row(x, i)
-        m = row_max(p, n)
-        s, s_lo = exp_total(p, None, n, m)
-        t, t_lo = log_of_total(m, s, s_lo)
-        t, t_lo = split(t, t_lo, m)
-        _log_softmax(p, row(y, i), n, (m, t, t_lo))
+    m = row_max(x, n)
+    s, s_lo = exp_total(x, None, n, m)
+    t, t_lo = log_of_total(m, s, s_lo)
+    t, t_lo = split(t, t_lo, m)
+    _log_softmax(x, y, n, (m, t, t_lo))
+
+
+log_softmax_rows = each_row(log_softmax_row)
 
 
 def log_softmax_backward(
@@ -251,27 +232,17 @@ def log_softmax_backward(
 
 
 _log_softmax_backward = map_two_rows(log_softmax_backward_formula)
-LOG_HALF = -0.69  # a little more than log ½, so that one column of a row at most is above
 
 
-def log_softmax_backward_rows(first: int, last: int, dy: Array, y: Array, dx: Array) -> None:
-    """dx_j = dy_j - exp(y_j) Σ dy; (1 - exp(y_k)) dy_k - exp(y_k) Σ_others dy where y_k is likely."""
-    n = dy.shape[1]
-    for i in range(first, last if n else first):
-        p, q, r = row(dy, i), row(y, i), row(dx, i)
-        largest = row_max(q, n)
-        k = find(q, n, largest)
-        likely = p[k], q[k]
-        before, before_lo = total(p, k)
-        after, after_lo = total(advance(p, k + 1), n - k - 1)
-        g, g_lo = add_pairs(before, before_lo, after, after_lo, largest)
-        others, others_lo = g, g_lo
-        g, g_lo = add_pairs(g, g_lo, widen(likely[0]), 0.0, largest)
-        g, g_lo = split(g, g_lo, largest)
-        _log_softmax_backward(p, q, r, n, (g, g_lo))
-        if largest > LOG_HALF:
-            dx_k = log_softmax_backward_of_likely(likely[0], likely[1], others, others_lo)
-            r[k] = narrowed(dx_k, largest)
+def log_softmax_backward_row(dy: Pointer, y: Pointer, dx: Pointer, n: int) -> None:
+    """dx_j = dy_j - exp(y_j) Σ dy."""
+    likely, others, others_lo = likely_and_others(dy, y, n)
+    like = number(y, 0)
+    others, others_lo = split(others, others_lo, like)
+    _log_softmax_backward(dy, y, dx, n, (narrowed(likely, like), others, others_lo))
+
+
+log_softmax_backward_rows = each_two_rows(log_softmax_backward_row)
 
 
 def logsumexp(
@@ -322,16 +293,14 @@ def logsumexp(
     return result[()] if out is None and not shape else result
 
 
-def logsumexp_rows(first: int, last: int, x: Array, y: Array) -> None:
+def logsumexp_row(x: Pointer, n: int) -> float:
     """y = m + log(1 + s)."""
-    n = x.shape[1]
-    for i in range(first, last):
-        p = row(x, i)
-        m = row_max(p, n)
-        s, s_lo = exp_total(p, None, n, m)
-        if m == INF:  # where every other number gives inf - inf
-            s = NAN if has_nan(p, n) else 0.0
-        y[i] = narrowed(logsumexp_formula(m, s, s_lo), m)
+    m = row_max(x, n)
+    s, s_lo = exp_total(x, None, n, m)
+    return narrowed(logsumexp_formula(m, s, s_lo), m)
+
+
+logsumexp_rows = each_row_to_number(logsumexp_row)
 
 
 def logsumexp_backward(
@@ -401,5 +370,6 @@ def logsumexp_backward_rows(
     first: int, last: int, dy: Array, y: Array, x: Array, dx: Array
 ) -> None:
     """dx_j = dy·exp(x_j - y)."""
+    # (Short rows gain little from tiles here: there is nothing to fold.)
     for i in range(first, last):
         _logsumexp_backward(row(x, i), row(dx, i), x.shape[1], (y[i], dy[i]))

@@ -419,9 +419,8 @@ def _solve(problem: _Problem, dloss: Array, dx: Array | None) -> Any:
     n_blocks = -(-n_rows // block)
     losses = np.empty(n_rows if p.reduction == "none" else 0, p.logits.dtype)
     sums = np.zeros((n_blocks, 2))
-    dlosses = np.broadcast_to(dloss, (n_rows,))
-    common = (p.sample_weight, p.denominator, dlosses, losses, sums, dx, block)
-    key: Any = (p.logits.dtype.char, dlosses.dtype.char, dx is None)
+    common = (p.sample_weight, p.denominator, dloss, losses, sums, dx, block)
+    key: Any = (p.logits.dtype.char, dloss.dtype.char, dx is None)
     if p.labels is not None and p.smoothing == 0.0:
         key += (p.labels.dtype.char,)
         ignored = (p.ignore, p.has_ignore, p.bad_is_nan)
@@ -442,18 +441,20 @@ def _solve(problem: _Problem, dloss: Array, dx: Array | None) -> Any:
 
 def _reduced(sums: Array, problem: _Problem) -> Any:
     """The sum of all blocks' sums, exactly rounded, or the mean."""
-    largest = float(sums[:, 0].sum())
-    total = largest
-    if math.isfinite(largest):
-        total = math.fsum(sums.ravel().tolist())
+    terms = sums.ravel().tolist()
+    total = sum(terms[::2])
+    if math.isfinite(total):
+        total = math.fsum(terms)
     if problem.reduction == "mean":
-        if problem.denominator == 0.0:
-            total = total if math.isnan(total) or problem.empty == "zero" else NAN
-            total = 0.0 if problem.empty == "zero" and not math.isnan(total) else total
-        else:
+        if problem.denominator != 0.0:
             total /= problem.denominator
+        elif not math.isnan(total):
+            total = 0.0 if problem.empty == "zero" else NAN
+    dtype = problem.logits.dtype
+    if abs(total) <= np.finfo(dtype).max:
+        return dtype.type(total)
     with np.errstate(over="ignore"):
-        return problem.logits.dtype.type(total)
+        return dtype.type(total)
 
 
 # kernels ------------------------------------------------------------------------------------------
@@ -545,7 +546,7 @@ def label_blocks(
                 losses[i] = loss
             total, total_lo = add_pairs(total, total_lo, loss, 0.0, loss)
             if dx is not None:
-                r, r_lo = row_factor(m, s, s_lo, w, dloss[i], denominator)
+                r, r_lo = row_factor(m, s, s_lo, w, dloss[min(i, dloss.size - 1)], denominator)
                 scale(row(dx, i), row(dx, i), n, r, r_lo)
                 e = unbiased_exp_minus(x_k, m)
                 row(dx, i)[k] = narrowed(label_gradient(x_k == m, e, s, s_lo, r, r_lo), m)
@@ -602,7 +603,7 @@ def target_blocks(
             total, total_lo = add_pairs(total, total_lo, loss, 0.0, loss)
             if dx is not None:
                 q = row(dx, i)
-                r, r_lo = row_factor(m, s, s_lo, w, dloss[i], denominator)
+                r, r_lo = row_factor(m, s, s_lo, w, dloss[min(i, dloss.size - 1)], denominator)
                 u_k = share
                 if class_weight is not None:
                     u_k = share * class_weight[k]

@@ -1,0 +1,56 @@
+"""Which operations, shapes and libraries the benchmarks run over, and with how many threads."""
+
+import pytest
+
+from fastbp.bench.measure import available_threads
+from fastbp.bench.peers import LIBRARIES
+from fastbp.bench.problems import COPY, OPERATIONS, QUICK_SHAPES, SHAPES, shape_name
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("fastbp")
+    group.addoption(
+        "--quick-shapes",
+        action="store_true",
+        help=f"only the shapes {', '.join(map(shape_name, QUICK_SHAPES))}, without torch.compile: "
+        "enough to see that all benchmarks work",
+    )
+    group.addoption(
+        "--threads",
+        type=int,
+        default=available_threads(),
+        help="how many threads each library may use (default: all cores)",
+    )
+
+
+def pytest_generate_tests(metafunc):
+    if "library" not in metafunc.fixturenames:
+        return
+    quick = metafunc.config.getoption("quick_shapes")
+    cases = [
+        pytest.param(operation, shape, library, id=f"{operation}-{shape_name(shape)}-{library}")
+        for operation in OPERATIONS
+        for shape in (QUICK_SHAPES if quick else SHAPES)
+        for library in libraries_with(operation, quick=quick)
+    ]
+    metafunc.parametrize(("operation", "shape", "library"), cases)
+
+
+def libraries_with(operation, *, quick):
+    """Names of a copy and of the libraries that have the operation, installed or not."""
+    return [COPY] + [
+        library.name
+        for library in LIBRARIES
+        if library.has(operation) and not (quick and library.slow_to_compile)
+    ]
+
+
+@pytest.fixture
+def threads(request):
+    return request.config.getoption("threads")
+
+
+def pytest_report_header(config):
+    if config.getoption("quick_shapes"):
+        return f"benchmarks: the quick shapes only, {', '.join(map(shape_name, QUICK_SHAPES))}"
+    return None

@@ -1,0 +1,11 @@
+"""What ``fastbp bench`` does, without printing: fastbp beside other libraries on this machine.
+
+* `libraries` and `peers`: a class for each, with a method for every operation the library has.
+* `problems`: an operation of `fastbp.testing.OPS`, a shape, its inputs and the right answer.
+* `measure`: all libraries in turn, beside a copy of as many bytes as the operation must move.
+* `report`: what was measured, as JSON, tables and a picture.
+
+Every library is shown at its best: float32 arrays made beforehand, results written into an array
+that exists where the library can do that, everything compiled, as many threads as the others. None
+is timed before its answer has been compared with `fastbp.reference`.
+"""

@@ -1,0 +1,149 @@
+"""What is measured: operations on named shapes, their inputs, and the check of every answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..testing import OPS
+
+Array = NDArray[Any]
+
+# Names in `fastbp.testing.OPS`.
+OPERATIONS = (
+    "softmax",
+    "log_softmax",
+    "logsumexp",
+    "sigmoid",
+    "log_sigmoid",
+    "softmax_backward",
+    "sigmoid_backward[y]",
+    "softmax_cross_entropy[labels]",
+    "softmax_cross_entropy_with_grad[labels]",
+    "softmax_cross_entropy_with_grad[probabilities]",
+)
+
+# Rows x columns: a small batch, many rows of few classes, rows of a layer, rows of a vocabulary.
+SHAPES = (
+    (32, 10),
+    (1024, 10),
+    (65536, 10),
+    (8192, 128),
+    (8192, 1000),
+    (1024, 32000),
+    (64, 50257),
+)
+QUICK_SHAPES = ((32, 10), (1024, 10), (8192, 128))
+
+COPY, FASTBP = "copy", "fastbp"
+SEED = 0
+
+
+def shape_name(shape: tuple[int, int]) -> str:
+    """(32, 10) → 32x10."""
+    return f"{shape[0]}x{shape[1]}"
+
+
+def parse_shape(text: str) -> tuple[int, int]:
+    """32x10 → (32, 10).
+
+    Raises
+    ------
+    ValueError
+        If the text is something else.
+    """
+    rows, _, columns = text.partition("x")
+    if not (rows.isdecimal() and columns.isdecimal() and int(rows) and int(columns)):
+        raise ValueError(f"{text!r} is no shape such as {shape_name(SHAPES[0])}")
+    return int(rows), int(columns)
+
+
+class WrongAnswerError(Exception):
+    """A library's answer differs from that of `fastbp.reference`."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An operation on float32 arrays of one shape."""
+
+    operation: str
+    shape: tuple[int, int]
+    args: tuple[Array, ...]
+    out: Array | None  # where libraries may write their result; all share it
+    expected: tuple[Array, ...]
+    bytes_moved: int
+
+    def check(self, answers: Sequence[Array], name: str) -> None:
+        """Raise WrongAnswerError unless the answers are right, within what float32 allows all.
+
+        Loose: how many ULPs a library is off is another question, for which there is `verify`.
+        """
+        where = f"{name} is wrong in {self.operation} of {shape_name(self.shape)}: "
+        for i, (answer, expected) in enumerate(zip(answers, self.expected, strict=True)):
+            what = f"its result {i + 1} of {len(self.expected)}" if i else "its result"
+            if answer.shape != expected.shape:
+                raise WrongAnswerError(
+                    f"{where}{what} has shape {answer.shape}, not {expected.shape}"
+                )
+            if not (error := _error(answer, expected)) <= 1:  # written so that NaN fails, too
+                raise WrongAnswerError(f"{where}{what} is off by {error:.3g} times the tolerance")
+
+
+def _error(answer: Array, expected: Array) -> float:
+    """The largest error, in units of what is tolerated.
+
+    That is 1e-3 of the row's largest entry and 1e-5 of the largest of all, because peers lose the
+    digits of confident rows.
+    """
+    if not expected.size:
+        return 0.0
+    size = np.abs(expected)
+    largest = np.max(size, axis=1, keepdims=True) if size.ndim == 2 else size
+    tolerance = 1e-3 * largest + 1e-5 * np.max(size) + np.finfo(np.float32).tiny
+    return float(np.max(np.abs(answer - expected) / tolerance))
+
+
+def make_problem(operation: str, shape: tuple[int, int]) -> Problem:
+    """The operation on normal numbers with mean 0 and standard deviation 3, with its answer.
+
+    Unlike the inputs in `fastbp.testing`, these are no traps: they are to be easy for all.
+    """
+    row = OPS[operation]
+    args = _inputs(operation, shape)
+    result = row.reference(*args)
+    results = result if isinstance(result, tuple) else (result,)
+    expected = tuple(np.asarray(r, np.float32) for r in results)
+    out = np.empty_like(expected[-1]) if expected[-1].ndim else None
+    n_bytes = row.bytes_moved(*shape, args[0].itemsize)
+    return Problem(operation, shape, args, out, expected, n_bytes)
+
+
+def _inputs(operation: str, shape: tuple[int, int]) -> tuple[Array, ...]:
+    rng = np.random.default_rng(SEED)
+    n_rows, n_columns = shape
+    x: Array = 3 * rng.standard_normal(shape, np.float32)
+    if "backward" in operation:
+        dy = rng.standard_normal(shape, np.float32)
+        return dy, softmax(x) if operation.startswith("softmax") else sigmoid(x)
+    if "labels" in operation:
+        return x, rng.integers(n_columns, size=n_rows)
+    if "probabilities" in operation:
+        return x, softmax(rng.standard_normal(shape, np.float32))
+    return (x,)
+
+
+def softmax(x: Array) -> Array:
+    """Softmax of each row."""
+    e = np.exp(x - np.max(x, axis=1, keepdims=True))
+    y: Array = e / np.sum(e, axis=1, keepdims=True)
+    return y
+
+
+def sigmoid(x: Array) -> Array:
+    """Sigmoid of each element."""
+    y: Array = 1 / (1 + np.exp(-x))
+    return y

@@ -8,6 +8,7 @@ from fastbp.bench.problems import COPY, OPERATIONS, QUICK_SHAPES, SHAPES, shape_
 
 
 def pytest_addoption(parser):
+    """--quick-shapes and --threads."""
     group = parser.getgroup("fastbp")
     group.addoption(
         "--quick-shapes",
@@ -24,6 +25,7 @@ def pytest_addoption(parser):
 
 
 def pytest_generate_tests(metafunc):
+    """Every operation on every shape with every library; --quick-shapes leaves some out."""
     if "library" not in metafunc.fixturenames:
         return
     quick = metafunc.config.getoption("quick_shapes")
@@ -47,10 +49,12 @@ def libraries_with(operation, *, quick):
 
 @pytest.fixture
 def threads(request):
+    """How many threads each library may use."""
     return request.config.getoption("threads")
 
 
 def pytest_report_header(config):
+    """Say what is left out."""
     if config.getoption("quick_shapes"):
         return f"benchmarks: the quick shapes only, {', '.join(map(shape_name, QUICK_SHAPES))}"
     return None

@@ -40,7 +40,7 @@ def load(name, threads):
 
 
 def fastest_copy(n_bytes, threads):
-    """The fastest way to copy here; the only one tried if nothing is timed."""
+    """The fastest way to copy so many bytes on this machine."""
     torch = load("torch", threads)
     calls = copies(n_bytes, threads, [torch] if torch else [])
     times = measure(calls, QUICK)
@@ -48,6 +48,7 @@ def fastest_copy(n_bytes, threads):
 
 
 def test_speed(operation, shape, library, threads, benchmark):
+    """Times the call."""
     problem = problem_of(operation, shape)
     if library == COPY:
         call = fastest_copy(problem.bytes_moved, threads)

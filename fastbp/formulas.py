@@ -20,6 +20,7 @@ from .elementary import (
     log1p_of_fraction,
     log1p_pair,
     narrowed,
+    quotient,
     split,
     times,
     two_sum,
@@ -224,6 +225,20 @@ def label_gradient(
     others, others_lo = where(is_maximum, s, others), where(is_maximum, s_lo, others_lo)
     p, p_lo = times(others, others_lo, r, r_lo)
     return 0.0 - (p + p_lo)
+
+
+def row_factor(r: Number, r_lo: Number, weight: Number, dloss: Number, denominator: Number) -> Pair:
+    """(r + r_lo)·weight·dloss / denominator; 0 if the denominator is."""
+    g, g_lo = quotient(widen(dloss), denominator)
+    g, g_lo = times(g, g_lo, weight, weight * 0.0)
+    p, p_lo = times(r, r_lo, g, g_lo)
+    empty = denominator == 0.0
+    return where(empty, r * 0.0, p), where(empty, 0.0, p_lo)
+
+
+def weighted(loss: Number, weight: Number) -> Number:
+    """loss·weight, where inf·0 is 0."""
+    return where((weight == 0.0) & (loss == INFINITY), 0.0, loss * weight)
 
 
 # backward passes ----------------------------------------------------------------------------------

@@ -541,7 +541,11 @@ def test_nothing_but_minus_infinities(dtype, n_columns):
 @pytest.mark.parametrize("n_columns", [1, *WIDTHS])
 @dtypes
 def test_plus_infinity(dtype, n_columns):
-    for values in ({n_columns - 1: inf}, {0: inf, n_columns - 1: inf}, {0: -inf, n_columns - 1: inf}):
+    for values in (
+        {n_columns - 1: inf},
+        {0: inf, n_columns - 1: inf},
+        {0: -inf, n_columns - 1: inf},
+    ):
         whole = np.full(n_columns, nan)
         check_rows(
             dtype, n_columns, values, {"softmax": whole, "log_softmax": whole, "logsumexp": inf}
@@ -754,7 +758,9 @@ def test_bad_labels(dtype):
     few = fastbp.softmax_cross_entropy_with_grad(x[good], labels[good])
     for smoothing in (0.0, 0.1):
         options = {"on_bad_label": "nan", "label_smoothing": smoothing}
-        few = fastbp.softmax_cross_entropy_with_grad(x[good], labels[good], label_smoothing=smoothing)
+        few = fastbp.softmax_cross_entropy_with_grad(
+            x[good], labels[good], label_smoothing=smoothing
+        )
         loss, dlogits = fastbp.softmax_cross_entropy_with_grad(x, labels, **options)
         assert np.isnan(loss)
         assert_same_bits(dlogits[good], few[1])  # bad rows do not count in the denominator

@@ -54,8 +54,11 @@ def cache_dir(tmp_path, monkeypatch):
     """An empty cache folder, and a process that has compiled nothing yet."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("FASTBP_CACHE_DIR", str(folder))
-    monkeypatch.setattr(run, "entries", {})
-    return folder
+    compiled = dict(run.entries)
+    run.entries.clear()
+    yield folder
+    run.entries.clear()
+    run.entries.update(compiled)
 
 
 @pytest.fixture
@@ -79,9 +82,9 @@ def ask():
     np.testing.assert_array_equal(y, np.array([0.5, 0.8807971], np.float32))
 
 
-def ask_anew(monkeypatch):
+def ask_anew():
     """The same as if in a new process."""
-    monkeypatch.setattr(run, "entries", {})
+    run.entries.clear()
     ask()
 
 
@@ -203,12 +206,12 @@ def test_a_folder_that_cannot_be_written_costs_time_only(place, tmp_path):
 # the cache, within a process ----------------------------------------------------------------------
 
 
-def test_a_kernel_is_compiled_once(cache_dir, compilations, monkeypatch):
+def test_a_kernel_is_compiled_once(cache_dir, compilations):
     ask()
     assert "kernel" in compilations
     compilations.clear()
     ask()
-    ask_anew(monkeypatch)
+    ask_anew()
     assert compilations == []
     assert len(kernels(cache_dir)) == 1
     assert cache.size() == (1, sum(map(len, kernels(cache_dir).values())))
@@ -232,25 +235,25 @@ def damaged(content):
 
 
 @pytest.mark.parametrize("damage", damaged(bytes(100)))
-def test_a_damaged_file_is_ignored_and_replaced(damage, cache_dir, compilations, monkeypatch):
+def test_a_damaged_file_is_ignored_and_replaced(damage, cache_dir, compilations):
     ask()
     ((path, content),) = kernels(cache_dir).items()
     path.write_bytes(damaged(content)[damage])
     compilations.clear()
-    ask_anew(monkeypatch)
+    ask_anew()
     assert compilations.count("kernel") == 1
     assert list(kernels(cache_dir)) == [path]
-    ask_anew(monkeypatch)  # the file is good again
+    ask_anew()  # the file is good again
     assert compilations.count("kernel") == 1
 
 
-def test_a_folder_in_the_place_of_a_file_is_left_alone(cache_dir, compilations, monkeypatch):
+def test_a_folder_in_the_place_of_a_file_is_left_alone(cache_dir, compilations):
     ask()
     (path,) = kernels(cache_dir)
     path.unlink()
     path.mkdir()
     compilations.clear()
-    ask_anew(monkeypatch)
+    ask_anew()
     assert compilations.count("kernel") == 1
     assert path.is_dir()
     assert kernels(cache_dir) == {}  # nor does anything half written stay behind
@@ -268,12 +271,12 @@ def test_dtypes_and_threads_have_kernels_of_their_own(cache_dir, compilations, m
     assert compilations.count("shared") == 2
     assert len(kernels(cache_dir)) == 3
     compilations.clear()
-    monkeypatch.setattr(run, "entries", {})
+    run.entries.clear()
     ask_all()
     assert compilations == []
 
 
-def test_no_kernel_is_taken_for_another(cache_dir, monkeypatch):
+def test_no_kernel_is_taken_for_another(cache_dir):
     """All of these have the same types of arguments."""
     x = np.linspace(-3, 3, 7)
     sigmoid = 1 / (1 + np.exp(-x))
@@ -287,8 +290,8 @@ def test_no_kernel_is_taken_for_another(cache_dir, monkeypatch):
         np.testing.assert_allclose(np.exp(fastbp.log_softmax(x)), fastbp.softmax(x))
 
     ask_all()
-    assert len(kernels(cache_dir)) == len(run._entries) == 7
-    monkeypatch.setattr(run, "_entries", {})
+    assert len(kernels(cache_dir)) == len(run.entries) == 7
+    run.entries.clear()
     ask_all()
 
 
@@ -329,7 +332,7 @@ def test_after_warmup_nothing_is_compiled(tmp_path):
 import fastbp
 from fastbp.cpu import run
 seconds = fastbp.warmup(("float32", "float64"))
-print(len(run._entries), *seconds.values())
+print(len(run.entries), *seconds.values())
 """
     n_kernels, *seconds = map(float, python(code, cache_dir=tmp_path).split())
     assert len(seconds) > 10

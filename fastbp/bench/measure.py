@@ -119,6 +119,7 @@ def run(
     """
     settings = settings or Settings()
     threads = threads or available_threads()
+    before = machine()
     libraries, missing = load_libraries(threads, compiled_slowly=compiled_slowly)
     cases = []
     todo = [(operation, shape) for operation in operations for shape in shapes]
@@ -139,7 +140,7 @@ def run(
     return Report(
         date=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         command=command,
-        machine=machine(),
+        machine=before,
         threads=threads,
         settings=dataclasses.asdict(settings),
         versions={library.name: library.version for library in libraries.values()},
@@ -156,12 +157,15 @@ def available_threads() -> int:
 
 
 def machine() -> dict[str, str]:
-    """What the times depend on: processor, cores, system, Python."""
+    """What the times depend on: processor, cores, system, Python, and how busy the machine is."""
+    # The mean over the last minute, which is before the measurement. Windows does not tell it.
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     return {
         "cpu": _cpu_name(),
         "cores": str(available_threads()),
         "system": f"{platform.system()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "load": f"{load:.2f}",
     }
 
 

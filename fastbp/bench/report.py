@@ -13,6 +13,9 @@ from typing import Any
 
 from .problems import COPY, FASTBP
 
+# Programs that run beside the benchmark, from which on one of them has to wait for a core.
+QUIET_LOAD = 0.5
+
 
 @dataclass(frozen=True)
 class Case:
@@ -109,6 +112,9 @@ def summary(report: Report) -> list[str]:
     ]
     if report.not_installed:
         lines.append(f"not installed: {', '.join(report.not_installed)}")
+    load = float(on["load"])
+    if load > QUIET_LOAD:
+        lines.append(f"other programs were running (load {load:g}): the times say little")
     return lines
 
 
@@ -195,7 +201,7 @@ def markdown(report: Report) -> str:
                 cells.append(f"**{text}**" if time_ == fastest else text)
             lines.append(f"| {case.shape.replace('x', '×')} | {' | '.join(cells)} |")
         lines += ["", *filter(None, [_lead_text(report, operation)]), ""]
-    lines += [f"{line}  " for line in summary(report)]
+    lines += [f"{line}<br>" for line in summary(report)]
     return "\n".join([*lines, f"Made by `{report.command}`."]) + "\n"
 
 
@@ -233,7 +239,9 @@ STYLES = {  # colors that stay apart for most eyes (Okabe and Ito), and markers 
     "scipy": ("#b8a900", "X"),
     "scikit-learn": ("#e69f00", "<"),
     "numexpr": ("#000000", ">"),
+    COPY: ("0.4", ""),
 }
+UNKNOWN_STYLE = ("0.6", "*")
 
 
 def plot(report: Report, file: str | Path) -> None:
@@ -257,27 +265,30 @@ def plot(report: Report, file: str | Path) -> None:
     except ImportError:
         raise ImportError('a plot needs Matplotlib: pip install "fastbp[bench]"') from None
     operations = report.operations
-    n_columns = min(len(operations), 2 if len(operations) <= 4 else 5)
+    n_columns = min(len(operations), 2 if len(operations) <= 4 else 3)
     n_rows = -(-len(operations) // n_columns)
-    figure = Figure(figsize=(4.2 * n_columns, 3.9 * n_rows + 1), dpi=120, layout="constrained")
+    figure = Figure(figsize=(4.3 * n_columns, 3.2 * n_rows + 1.5), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     shapes = list(dict.fromkeys(case.shape for case in report.cases))
-    panels = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True, sharey=True)
-    for axes in panels.ravel()[len(operations) :]:
-        axes.set_axis_off()
+    panels = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True, sharey=True).ravel()
     lines: dict[str, Any] = {}
-    for axes, operation in zip(panels.ravel(), operations, strict=False):
+    for i, (axes, operation) in enumerate(zip(panels, operations, strict=False)):
         lines |= _draw_operation(axes, report, operation, shapes)
-        axes.label_outer()
-    for axes in panels[:, 0]:
-        axes.set_ylabel("time ÷ time of a copy")
-    in_order = [name for name in STYLES if name in lines]
-    figure.legend(
-        [lines[name] for name in in_order], in_order,
-        loc="outside upper center", ncols=min(len(in_order), 3 * n_columns), frameon=False,
-    )  # fmt: skip
-    machine_line, _, how, *_ = summary(report)
-    figure.supxlabel(f"rows x columns\n{machine_line}; {how}", fontsize=9)
+        # Shared axes label the outermost panels only, under some of which there may be none.
+        axes.tick_params(labelbottom=i + n_columns >= len(operations))
+        if i % n_columns == 0:
+            axes.set_ylabel("time ÷ time of a copy")
+    for axes in panels[len(operations) :]:
+        axes.set_axis_off()
+    names = [*(name for name in STYLES if name in lines), *(lines.keys() - STYLES.keys())]
+    handles = [lines[name] for name in names]
+    if len(operations) < len(panels):  # there is room
+        panels[-1].legend(handles, names, loc="center", fontsize=11, frameon=False)
+    else:
+        columns = min(len(names), 3 * n_columns)
+        figure.legend(handles, names, loc="outside upper center", ncols=columns, frameon=False)
+    on, _, how, *_ = summary(report)
+    figure.supxlabel(f"rows x columns\n\n{on}\n{how}", fontsize=9)
     figure.savefig(file)
 
 
@@ -292,13 +303,13 @@ def _draw_operation(axes: Any, report: Report, operation: str, shapes: list[str]
             for case in report.of(operation)
             if name in case.microseconds
         ]
-        color, marker = STYLES.get(name, ("0.3", "*"))
+        color, marker = STYLES.get(name, UNKNOWN_STYLE)
         own = name == FASTBP
         (lines[name],) = axes.plot(
             *zip(*points, strict=True), color=color, marker=marker, ms=6 if own else 5,
             lw=2.5 if own else 1.2, zorder=3 if own else 2,
         )  # fmt: skip
-    axes.axhline(1, color="0.4", lw=1, ls="--", zorder=1)
+    lines[COPY] = axes.axhline(1, color="0.4", lw=1, ls="--", zorder=1)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xticks(range(len(shapes)), shapes, rotation=45, ha="right", rotation_mode="anchor")

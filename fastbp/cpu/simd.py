@@ -189,10 +189,12 @@ class Traced:
     def where(self, a: "Traced | float", b: "Traced | float") -> "Traced":
         """a where this condition holds, else b."""
         numbers = [n for n in (a, b) if isinstance(n, Traced)]
-        element = element_of(numbers[0].kind) if numbers else types.float64
-        like = Traced(self.builder, self.value, with_element(self.kind, element))
+        kinds = [n.kind for n in numbers]
+        vector = next((k for k in (self.kind, *kinds) if isinstance(k, Vector)), self.kind)
+        kind = with_element(vector, element_of(kinds[0]) if kinds else types.float64)
+        like = Traced(self.builder, self.value, kind)  # a scalar condition chooses whole vectors
         chosen = self.builder.select(self.value, like._like_me(a), like._like_me(b))
-        return self._new(chosen, element)
+        return Traced(self.builder, chosen, kind)
 
     def widen(self) -> "Traced":
         """This number in float64."""

@@ -100,3 +100,27 @@ def read_tile(x: Any, i: int, k: int, n: int) -> Pointer:
 
 def write_tile(tile: Pointer, x: Any, i: int, k: int, n: int) -> None:
     """Write a tile to the k rows of x from row i on."""
+
+
+def tile_if(tile: Pointer, array: Any) -> Pointer:
+    """The tile, or None if array is None, which is known while compiling."""
+
+
+def lane_numbers(x: Any) -> Pointer:
+    """Room for a float64 for each row of a tile of x."""
+
+
+def load_lanes(tile: Pointer, numbers: Pointer) -> Vector:
+    """A float64 for each row of the tile."""
+
+
+def store_lanes(tile: Pointer, numbers: Pointer, v: Vector) -> None:
+    """The inverse of `load_lanes`."""
+
+
+def pick(p: Pointer, k: Number) -> Number:
+    """p[k]; of a tile, where k is a float64 for each row, what stands there in each row."""
+
+
+def put(p: Pointer, k: Number, value: Number) -> None:
+    """p[k] = value, likewise."""

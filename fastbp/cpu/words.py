@@ -360,3 +360,76 @@ def _write_tile(
                     _masked_store(b, row, p, b.select(exists, left, I64(0)), kind)
 
     return signature(types.void, tile, x, types.intp, types.intp, types.intp), write
+
+
+@word(vectors.tile_if)
+def _tile_if(tile: Columns, array: types.Type) -> Any:
+    if array == types.none:
+        return signature(types.none, tile, array), lambda *_: None
+    return signature(tile, tile, array), lambda context, b, tile_, array_: tile_
+
+
+@word(vectors.lane_numbers)
+def _lane_numbers(x: types.Array) -> Any:
+    def write(context: Any, b: ir.IRBuilder, x_: ir.Value) -> ir.Value:
+        with b.goto_entry_block():
+            room = b.alloca(IR[types.float64], I64(LANES[x.dtype]))
+            room.align = 64
+        return room
+
+    return signature(types.CPointer(types.float64), x), write
+
+
+@word(vectors.load_lanes)
+def _load_lanes(tile: Columns, numbers: types.CPointer) -> Any:
+    kind = double_behind(tile)
+
+    def write(context: Any, b: ir.IRBuilder, tile_: ir.Value, numbers_: ir.Value) -> ir.Value:
+        return b.load(b.bitcast(numbers_, ir_type(kind).as_pointer()), align=8)
+
+    return signature(kind, tile, numbers), write
+
+
+@word(vectors.store_lanes)
+def _store_lanes(tile: Columns, numbers: types.CPointer, v: Vector) -> Any:
+    def write(context: Any, b: ir.IRBuilder, tile_: Any, numbers_: Any, v_: Any) -> None:
+        b.store(v_, b.bitcast(numbers_, ir_type(v).as_pointer()), align=8)
+
+    return signature(types.void, tile, numbers, v), write
+
+
+def _places(b: ir.IRBuilder, p: types.Type, p_: ir.Value, k: ir.Value) -> list[ir.Value]:
+    """The address p[k], or in each row of a tile its own."""
+    if not isinstance(p, Columns):
+        return [b.gep(p_, [k])]
+    lanes = LANES[p.dtype]
+    columns = [b.fptosi(b.extract_element(k, I32(i)), I64) for i in range(lanes)]
+    return [b.gep(p_, [b.add(b.mul(c, I64(lanes)), I64(i))]) for i, c in enumerate(columns)]
+
+
+@word(vectors.pick)
+def _pick(p: types.Type, k: types.Type) -> Any:
+    tile = isinstance(p, Columns)
+    kind = vector_behind(p) if tile else p.dtype
+
+    def write(context: Any, b: ir.IRBuilder, p_: ir.Value, k_: ir.Value) -> ir.Value:
+        values = [b.load(place) for place in _places(b, p, p_, k_)]
+        if not tile:
+            return values[0]
+        picked = ir.Constant(ir_type(kind), ir.Undefined)
+        for i, value in enumerate(values):
+            picked = b.insert_element(picked, value, I32(i))
+        return picked
+
+    return signature(kind, p, k if tile else types.intp), write
+
+
+@word(vectors.put)
+def _put(p: types.Type, k: types.Type, value: types.Type) -> Any:
+    tile = isinstance(p, Columns)
+
+    def write(context: Any, b: ir.IRBuilder, p_: Any, k_: Any, value_: Any) -> None:
+        for i, place in enumerate(_places(b, p, p_, k_)):
+            b.store(b.extract_element(value_, I32(i)) if tile else value_, place)
+
+    return signature(types.void, p, k if tile else types.intp, value), write

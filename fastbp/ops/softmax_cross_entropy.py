@@ -27,40 +27,44 @@ from numpy.typing import ArrayLike
 
 from ..arrays import Array, put_back, rows_of, rows_to_write
 from ..checks import as_axis, as_out, as_values, like_first, one_of, same_shape
-from ..cpu.rows import (
-    exp_total,
-    fill,
-    row_max,
-    scale,
-    target_sums,
-    target_to_gradient,
-)
+from ..cpu.rows import exp_total, fill, row_max, scale, target_sums, target_to_gradient
 from ..cpu.run import launch, serial
-from ..cpu.vectors import row
-from ..elementary import (
-    narrowed,
-    quotient,
-    times,
-    widen,
+from ..cpu.vectors import (
+    Pointer,
+    lane_numbers,
+    load_lanes,
+    longest_short_row,
+    pick,
+    put,
+    read_tile,
+    row,
+    rows_in_tile,
+    store_lanes,
+    tile_if,
+    write_tile,
 )
+from ..elementary import narrowed, widen
 from ..formulas import (
     add_pairs,
     biased_total,
+    equal,
     label_gradient,
     label_loss,
     label_target_gradient,
     log_of_total,
     reciprocal_of_total,
+    row_factor,
     target_loss,
     unbiased,
     unbiased_exp_minus,
+    weighted,
 )
 
 REDUCTIONS = ("mean", "sum", "none")
 EMPTIES = ("nan", "zero")
 BAD_LABELS = ("raise", "nan", "ignore")
 NAN = float("nan")
-INF = float("inf")
+IGNORED, BAD = -1, -2
 
 # A block of rows holds about this many logits, and there are no more than 256 blocks.
 BLOCK = 8192
@@ -492,24 +496,33 @@ def row_weight(class_weight: Array, k: int, sample_weight: Array, i: int) -> flo
     return w
 
 
-def row_factor(
-    m: float, s: float, s_lo: float, weight: float, dloss: float, denominator: float
-) -> tuple[float, float]:
-    """weight·dloss / (denominator·(1 + s)): what multiplies a row's exponentials."""
-    r, r_lo = reciprocal_of_total(m, s, s_lo)
-    if denominator == 0.0:
-        return r * 0.0, 0.0
-    g, g_lo = quotient(float(dloss), denominator)
-    g, g_lo = times(g, g_lo, weight, 0.0)
-    return times(r, r_lo, g, g_lo)
+def label_to_use(
+    label: int, n_classes: int, ignore: int, has_ignore: bool, bad_is_nan: bool
+) -> int:
+    """The label; or IGNORED, or BAD, which are negative."""
+    k = np.int64(label)
+    if has_ignore and k == ignore:
+        return IGNORED
+    if k < 0 or k >= n_classes:
+        return BAD if bad_is_nan else IGNORED
+    return k
 
 
-def skip_row(i: int, value: float, losses: Array, dx: Array, n: int) -> None:
-    """Loss and gradient of a row that is not read are `value`."""
-    if losses.size:
-        losses[i] = value
+def label_row(
+    x: Pointer, dx: Pointer, n: int, k: int, weight: float, dloss: float, denominator: float
+) -> float:
+    """Loss of one row, or of a tile of them; the gradient goes to dx, if that is not None."""
+    m = row_max(x, n)
+    x_k = pick(x, k)
+    s, s_lo = exp_total(x, dx, n, m)
+    t, t_lo = log_of_total(m, s, s_lo)
     if dx is not None:
-        fill(row(dx, i), n, value)
+        r, r_lo = reciprocal_of_total(m, s, s_lo)
+        r, r_lo = row_factor(r, r_lo, weight, dloss, denominator)
+        scale(dx, dx, n, r, r_lo)
+        e = unbiased_exp_minus(x_k, m)
+        put(dx, k, narrowed(label_gradient(equal(x_k, m), e, s, s_lo, r, r_lo), m))
+    return weighted(label_loss(x_k, m, t, t_lo), weight)
 
 
 def label_blocks(
@@ -519,37 +532,46 @@ def label_blocks(
 ) -> None:  # fmt: skip
     """Blocks of rows with a label each."""
     n_rows, n = x.shape
+    step = 1
+    if n <= longest_short_row(x):
+        step = rows_in_tile(x)
+    used, weights, dlosses = lane_numbers(x), lane_numbers(x), lane_numbers(x)
     for b in range(first, last):
         total, total_lo = 0.0, 0.0
-        for i in range(b * block, min(n_rows, (b + 1) * block)):
-            k = np.int64(labels[i])
-            bad = k < 0 or k >= n
-            if (has_ignore and k == ignore) or (bad and not bad_is_nan):
-                skip_row(i, 0.0, losses, dx, n)
-                continue
-            if bad:
-                skip_row(i, NAN, losses, dx, n)
-                total = NAN
-                continue
-            p = row(x, i)
-            m = row_max(p, n)
-            x_k = p[k]
-            if dx is not None:
-                s, s_lo = exp_total(p, row(dx, i), n, m)
-            else:
-                s, s_lo = exp_total(p, None, n, m)
-            w = row_weight(class_weight, k, sample_weight, i)
-            t, t_lo = log_of_total(m, s, s_lo)
-            loss = label_loss(x_k, m, t, t_lo)
-            loss = 0.0 if w == 0.0 and loss == INF else loss * w
-            if losses.size:
-                losses[i] = loss
-            total, total_lo = add_pairs(total, total_lo, loss, 0.0, loss)
-            if dx is not None:
-                r, r_lo = row_factor(m, s, s_lo, w, dloss[min(i, dloss.size - 1)], denominator)
-                scale(row(dx, i), row(dx, i), n, r, r_lo)
-                e = unbiased_exp_minus(x_k, m)
-                row(dx, i)[k] = narrowed(label_gradient(x_k == m, e, s, s_lo, r, r_lo), m)
+        end = min(n_rows, (b + 1) * block)
+        for i in range(b * block, end, step):
+            rows = min(step, end - i)
+            for j in range(step):
+                used[j], weights[j], dlosses[j] = 0.0, 0.0, 0.0
+                if j < rows:
+                    k = label_to_use(labels[i + j], n, ignore, has_ignore, bad_is_nan)
+                    if k >= 0:
+                        used[j] = k
+                        weights[j] = row_weight(class_weight, k, sample_weight, i + j)
+                        dlosses[j] = dloss[min(i + j, dloss.size - 1)]
+            if step > 1:
+                tile = read_tile(x, i, rows, n)
+                loss = label_row(
+                    tile, tile_if(tile, dx), n, load_lanes(tile, used),
+                    load_lanes(tile, weights), load_lanes(tile, dlosses), denominator,
+                )  # fmt: skip
+                store_lanes(tile, weights, loss)
+                if dx is not None:
+                    write_tile(tile, dx, i, rows, n)
+            elif label_to_use(labels[i], n, ignore, has_ignore, bad_is_nan) >= 0:
+                weights[0] = label_row(
+                    row(x, i), row(dx, i), n, int(used[0]), weights[0], dlosses[0], denominator
+                )
+            for j in range(rows):
+                loss = weights[j]
+                k = label_to_use(labels[i + j], n, ignore, has_ignore, bad_is_nan)
+                if k < 0:
+                    loss = NAN if k == BAD else 0.0
+                    if dx is not None:
+                        fill(row(dx, i + j), n, loss)
+                if losses.size:
+                    losses[i + j] = loss
+                total, total_lo = add_pairs(total, total_lo, loss, 0.0, loss)
         sums[b, 0], sums[b, 1] = total, total_lo
 
 
@@ -566,24 +588,21 @@ def target_blocks(
         for i in range(b * block, min(n_rows, (b + 1) * block)):
             k = 0
             if labels is not None:
-                k = np.int64(labels[i])
-                bad = k < 0 or k >= n
-                if (has_ignore and k == ignore) or (bad and not bad_is_nan):
-                    skip_row(i, 0.0, losses, dx, n)
-                    continue
-                if bad:
-                    skip_row(i, NAN, losses, dx, n)
-                    total = NAN
+                k = label_to_use(labels[i], n, ignore, has_ignore, bad_is_nan)
+                if k < 0:
+                    nothing = NAN if k == BAD else 0.0
+                    if losses.size:
+                        losses[i] = nothing
+                    if dx is not None:
+                        fill(row(dx, i), n, nothing)
+                    total += nothing
                     continue
             p = row(x, i)
             m = row_max(p, n)
             x_k = p[k]
             targets, weights = row(probabilities, i), row(class_weight, 0)
             u, u_lo, d, d_lo = target_sums(p, targets, weights, n, m, keep, share)
-            if dx is not None:
-                s, s_lo = exp_total(p, row(dx, i), n, m)
-            else:
-                s, s_lo = exp_total(p, None, n, m)
+            s, s_lo = exp_total(p, row(dx, i), n, m)
             # What smoothing leaves at the label itself.
             peak = 0.0
             if labels is not None:
@@ -593,17 +612,18 @@ def target_blocks(
             others = u
             u, u_lo = add_pairs(u, u_lo, peak, 0.0, u)
             t, t_lo = log_of_total(m, s, s_lo)
-            w = sample_weight[i] if sample_weight.size else 1.0
+            w = float(sample_weight[i]) if sample_weight.size else 1.0
             loss = target_loss(u, u_lo, t, t_lo, d, d_lo)
             if peak != 0.0:
                 loss += peak * (widen(m) - widen(x_k))
-            loss = 0.0 if w == 0.0 and loss == INF else loss * w
+            loss = weighted(loss, w)
             if losses.size:
                 losses[i] = loss
             total, total_lo = add_pairs(total, total_lo, loss, 0.0, loss)
             if dx is not None:
                 q = row(dx, i)
-                r, r_lo = row_factor(m, s, s_lo, w, dloss[min(i, dloss.size - 1)], denominator)
+                r, r_lo = reciprocal_of_total(m, s, s_lo)
+                r, r_lo = row_factor(r, r_lo, w, dloss[min(i, dloss.size - 1)], denominator)
                 u_k = share
                 if class_weight is not None:
                     u_k = share * class_weight[k]

@@ -164,7 +164,7 @@ def gradcheck(
             below = np.sum(dy * layer.forward(*inputs))
             values_[i] = saved
             numeric[i] = (above - below) / (2 * h)
-        allowed = atol + rtol * float(np.max(np.abs(numeric), initial=0.0))
+        allowed = atol + rtol * float(np.abs(numeric).max(initial=0.0))
         off = np.abs(gradient - numeric) / allowed
         if off.size:
             i = np.unravel_index(int(np.argmax(off)), off.shape)

@@ -110,7 +110,8 @@ def ulps_of_gradient(result: Any, exact: Any, named: Named) -> float:
     """
     u = weighted_targets(named)
     several = np.count_nonzero(u, axis=-1, keepdims=True) > 1
-    return _worst(ulps(result, exact, np.maximum(np.abs(exact), np.where(several, u, 0))))
+    terms = np.where(several, np.maximum(exact + u, u), exact)
+    return _worst(ulps(result, exact, terms))
 
 
 def ulps_of_loss_and_gradient(result: Any, exact: Any, named: Named) -> float:

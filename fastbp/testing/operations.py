@@ -140,18 +140,18 @@ def _table() -> Iterator[Operation]:
         unit = ULP_OF_TERM if soft or "smoothing" in variant else ULP
         given, given_dloss = (inputs.of_loss(variant, dloss=dloss) for dloss in (False, True))
         read, read_and_write = (_matrices(2), _matrices(3)) if soft else map(_with_labels, (1, 2))
-        of_loss = 2 if "rows" in variant else 1  # ULP
+        of_gradient = 4 if unit == ULP_OF_TERM else 3 if "weights" in variant else 2
         yield loss(
             "softmax_cross_entropy", variant,
-            given, errors.ulps_of_result, of_loss, ULP, read,
+            given, errors.ulps_of_result, 2, ULP, read,
         )  # fmt: skip
         yield loss(
             "softmax_cross_entropy_with_grad", variant,
-            given, errors.ulps_of_loss_and_gradient, 2, unit, read_and_write,
+            given, errors.ulps_of_loss_and_gradient, of_gradient, unit, read_and_write,
         )  # fmt: skip
         yield loss(
             "softmax_cross_entropy_backward", variant,
-            given_dloss, errors.ulps_of_gradient, 2, unit, read_and_write,
+            given_dloss, errors.ulps_of_gradient, of_gradient, unit, read_and_write,
         )  # fmt: skip
 
 

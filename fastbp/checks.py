@@ -33,9 +33,10 @@ def _as_array(x: Any, name: str) -> Array:
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be lost; pass its data")
     try:
-        return np.asarray(x)
+        array: Array = np.asarray(x)
     except ValueError as error:  # a ragged list
         raise ValueError(f"{name} is no array: {error}") from None
+    return array
 
 
 def like_first(x: Any, name: str, first: Array) -> Array:
@@ -98,7 +99,9 @@ def as_out(out: Any, shape: tuple[int, ...], inputs: dict[str, Array], replaceab
         raise ValueError(f"out has shape {out.shape}; expected {shape}, the result's")
     if not out.flags.writeable:
         raise ValueError("out is read-only; expected an array that can be written to")
-    if 0 in out.strides and any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape)):
+    if 0 in out.strides and any(
+        s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)
+    ):
         raise ValueError("out holds one place several times; expected one place for each element")
     for i, (name, array) in enumerate(inputs.items()):
         if out is array and i < replaceable:
@@ -122,6 +125,6 @@ def _same_memory(a: Array, b: Array) -> bool:
 def _overlap(a: Array, b: Array) -> bool:
     """Whether an element of one is an element of the other, as far as can be told in short time."""
     try:
-        return np.shares_memory(a, b, max_work=100_000)
+        return np.shares_memory(a, b, max_work=100_000)  # type: ignore[arg-type]  # any int
     except np.exceptions.TooHardError:
         return True

@@ -72,13 +72,13 @@ def log_sigmoid(x: Number) -> Number:
 # rows -------------------------------------------------------------------------------------------
 #
 # A row's total is Σ exp(x_j - m) = 1 + s, m being its maximum and s the sum over the other columns
-# (other equal maxima included). Keeping the 1 apart is what lets a confident row's loss, log(1 + s),
-# and its gradient keep all their digits when s is far below the precision of 1 + s.
+# (other equal maxima included). Keeping the 1 apart is what lets a confident row's loss,
+# log(1 + s), and its gradient keep all their digits when s is far below the precision of 1 + s.
 
 
-# Its sums are float64. Those of float32 exponentials need no more; those of float64 ones are kept as
-# hi + lo. Where a formula would take the trouble for nothing, it asks for `like`, any number of the
-# row's own precision, and leaves lo alone, which is 0 then.
+# Its sums are float64. Those of float32 exponentials need no more; those of float64 ones are kept
+# as hi + lo. Where a formula would take the trouble for nothing, it asks for `like`, any number of
+# the row's own precision, and leaves lo alone, which is 0 then.
 
 
 def add_pairs(a: Number, a_lo: Number, b: Number, b_lo: Number, like: Number) -> Pair:
@@ -281,8 +281,8 @@ def log_softmax_backward(
 ) -> Number:
     """dx = dy - exp(y)·Σ dy, the sum being likely + others + others_lo.
 
-    Where exp(y) > 1/2 that is (1 - exp(y))·dy - exp(y)·(others + others_lo): the likely column's own
-    dy, which would cancel, is left out.
+    Where exp(y) > 1/2 that is (1 - exp(y))·dy - exp(y)·(others + others_lo): the likely column's
+    own dy, which would cancel, is left out.
     """
     e, e_lo = exp_pair(y)
     usual = fma(-e, others_lo, fma(-e, others, fma(-e, likely, dy)))
@@ -326,7 +326,9 @@ def accumulate_target_loss(
     return total, (total_lo + p_lo) + error
 
 
-def target_loss(u: Number, u_lo: Number, t: Number, t_lo: Number, d: Number, d_lo: Number) -> Number:
+def target_loss(
+    u: Number, u_lo: Number, t: Number, t_lo: Number, d: Number, d_lo: Number
+) -> Number:
     """Σu·log(1 + s) + Σ u·(m - x)."""
     p, p_lo = times(u, u_lo, t, t_lo)
     y, y_lo = two_sum(p, d)

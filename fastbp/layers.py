@@ -182,10 +182,12 @@ class Sigmoid(Layer):
 
     def forward(self, x: ArrayLike) -> Array:
         self._saved = as_values(x, "x")
-        return sigmoid(self._saved)
+        y: Array = sigmoid(self._saved)
+        return y
 
     def backward(self, dy: ArrayLike) -> Array:
-        return sigmoid_backward(dy, x=self._recall())
+        dx: Array = sigmoid_backward(dy, x=self._recall())
+        return dx
 
 
 class LogSigmoid(Layer):
@@ -193,10 +195,12 @@ class LogSigmoid(Layer):
 
     def forward(self, x: ArrayLike) -> Array:
         self._saved = as_values(x, "x")
-        return log_sigmoid(self._saved)
+        y: Array = log_sigmoid(self._saved)
+        return y
 
     def backward(self, dy: ArrayLike) -> Array:
-        return log_sigmoid_backward(dy, self._recall())
+        dx: Array = log_sigmoid_backward(dy, self._recall())
+        return dx
 
 
 class Softmax(Layer):
@@ -254,7 +258,8 @@ class Tanh(Layer):
         # tanh(x) = 2σ(2x) − 1. Where 2x overflows, σ′ is rightly 0.
         with np.errstate(over="ignore"):
             two_x = x + x
-        return 4 * sigmoid_backward(dy, x=two_x)
+        dx: Array = 4 * sigmoid_backward(dy, x=two_x)
+        return dx
 
 
 class Sequential(Layer):

@@ -69,6 +69,7 @@ def info() -> dict[str, Any]:
         layer = numba.threading_layer()
     except ValueError:  # no parallel kernel has run yet
         layer = f"{numba.config.THREADING_LAYER} (not started)"
+    has_fma = features.get("fma") or "neon" in features
     kernels, size = cache.size()
     try:
         folder = str(cache.folder())
@@ -82,17 +83,13 @@ def info() -> dict[str, Any]:
         "numba": numba.__version__,
         "platform": platform.platform(),
         "cpu": f"{numba.config.CPU_NAME or llvm.get_host_cpu_name()}, {os.cpu_count()} cores",
-        "vector width": f"{width} bits, fused multiply-add: {'yes' if _has_fma(features) else 'no'}",
+        "vectors": f"{width} bits, {'with' if has_fma else 'without'} fused multiply-add",
         "threads": run.usable_threads(),
         "threading layer": layer,
         "cache folder": folder if writable else f"{folder} (cannot be written)",
         "cache size": f"{kernels} kernels, {size / 1e6:.1f} MB",
         "devices": "cpu",
     }
-
-
-def _has_fma(features: dict[str, bool]) -> bool:
-    return bool(features.get("fma")) or "neon" in features
 
 
 def _writable(folder: str) -> bool:

@@ -42,8 +42,8 @@ def as_tuple(result):
 
 def assert_same_bits(actual, expected):
     """Equal results, and equal signs of zeros."""
-    for a, e in zip(as_tuple(actual), as_tuple(expected), strict=True):
-        a, e = np.asarray(a), np.asarray(e)
+    for pair in zip(as_tuple(actual), as_tuple(expected), strict=True):
+        a, e = map(np.asarray, pair)
         assert a.dtype == e.dtype
         assert_array_equal(a, e)
         assert_array_equal(np.signbit(a) & (a == 0), np.signbit(e) & (e == 0))
@@ -188,7 +188,7 @@ LAYOUTS = {
     "half aligned": lambda a: unaligned(a, 4),
     "read-only": read_only,
     "swapped bytes": lambda a: a.astype(a.dtype.newbyteorder()),
-    "memory map of a subclass": as_subclass,
+    "a subclass": as_subclass,
 }
 LAYOUT_SHAPES = [(6, 1), (5, 7), (4, 130), (36, 1000)]
 
@@ -502,7 +502,7 @@ def test_some_minus_infinities(dtype, n_columns):
     masked = list(range(1, n_columns, 2))
     values = dict.fromkeys(masked, -inf)
     kept = [j for j in range(n_columns) if j not in masked]
-    x, special = planted(dtype, n_columns, values)
+    special = planted(dtype, n_columns, values)[1]
     check_rows(dtype, n_columns, values, {"softmax": None, "log_softmax": None, "logsumexp": None})
     y = fastbp.softmax(special)[3]
     assert_array_equal(y[masked], 0)
@@ -514,12 +514,12 @@ def test_some_minus_infinities(dtype, n_columns):
         operation = OPS[name]
         error = operation.measure(arguments, operation.call(arguments))
         assert error <= operation.promise + error_of_reference(dtype)
-    # at the label: +inf and p - 1
+    # A label there costs +inf, and its gradient is p - 1.
     loss, dlogits = loss_and_gradient(dtype, n_columns, values, label=1)
     assert loss == inf
     assert dlogits[1] == -1
     np.testing.assert_allclose(dlogits[kept], y[kept], rtol=1e-5)
-    # elsewhere: nothing
+    # It changes nothing for another label.
     loss, dlogits = loss_and_gradient(dtype, n_columns, values, label=0)
     assert np.isfinite(loss)
     assert_array_equal(dlogits[masked], 0)
@@ -691,7 +691,7 @@ def test_confident_rows_keep_their_digits(targets):
     np.testing.assert_allclose(fastbp.log_softmax(x)[0, 0], -4.122307e-09, rtol=1e-6)
 
 
-# ignored rows and bad labels ------------------------------------------------------------------------
+# ignored rows and bad labels ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"class_weight": [1, 2, 3.0]}])
@@ -779,7 +779,7 @@ def test_bad_labels(dtype):
 def test_extreme_labels_are_bad_and_not_read(kind, policy):
     info = np.iinfo(kind)
     x = np.float32([[1, 2, 3]] * 3)
-    labels = np.array([1, info.max, info.min if info.min else 200], kind)
+    labels = np.array([1, info.max, info.min or 200], kind)
     loss = fastbp.softmax_cross_entropy(x, labels, on_bad_label=policy, reduction="none")
     assert np.isfinite(loss[0])
     assert_array_equal(loss[1:], nan if policy == "nan" else 0)

@@ -219,7 +219,8 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
         from rich.progress import Progress
     except ImportError:
         raise ImportError('the tables need rich: pip install "fastbp[bench]"') from None
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("")
 
         def show(what: str, done: int, total: int) -> None:

@@ -1,0 +1,1 @@
+"""How the CPU computes: vectors, traversals, threads, and compiled kernels on disk."""

@@ -25,6 +25,7 @@ from ..formulas import (
     unbiased,
 )
 from .vectors import (
+    Number,
     Pointer,
     count,
     first_lanes,
@@ -53,7 +54,7 @@ BLOCK = 16384
 INF = float("inf")
 
 
-def row_max(x: Pointer, n: int) -> float:
+def row_max(x: Pointer, n: int) -> Number:
     """The largest of n numbers, NaN left out; -inf if there is none."""
     width = lanes(x)
     a = b = c = d = splat(x, -INF)
@@ -172,7 +173,7 @@ def scale(e: Pointer, y: Pointer, n: int, r: float, r_lo: float) -> None:
     _scale(e, y, n, scale_factors(r, r_lo, number(e, 0)))
 
 
-def value_at_max(x: Pointer, values: Pointer, n: int) -> float:
+def value_at_max(x: Pointer, values: Pointer, n: int) -> Number:
     """What stands in `values` where x is largest, NaN left out; 0 if x has no largest."""
     width = lanes(x)
     largest, value = splat(x, -INF), splat(x, 0)

@@ -32,7 +32,7 @@ _launching = threading.Lock()  # for a threading layer that must not be entered 
 _layer_is_thread_safe = False
 _threads_started = False
 _forked_with_threads = False
-_taught: set[FunctionType] = set()
+_taught: set[Any] = set()
 
 
 def serial(kernel: Kernel, key: Any, n: int, *arguments: Any) -> Any:
@@ -179,7 +179,7 @@ def numba_type(argument: Any) -> Any:
     return types.intp if isinstance(argument, int) else types.float64
 
 
-def _teach(function: Kernel) -> None:
+def _teach(function: Any) -> None:
     """Make Numba know every function of fastbp that this one calls.
 
     Formulas are traced and the words of `vectors` have their own meaning (in `simd` and `words`);

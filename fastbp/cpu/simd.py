@@ -286,9 +286,7 @@ def result_kinds(formula: Callable[..., Any], kinds: tuple[types.Type, ...]) -> 
         ir.Module(), ir.FunctionType(ir.VoidType(), [ir_type(k) for k in kinds]), "typing"
     )
     builder = ir.IRBuilder(function.append_basic_block())
-    result = formula(
-        *(Traced(builder, a, k) for a, k in zip(function.args, kinds, strict=True))
-    )
+    result = formula(*(Traced(builder, a, k) for a, k in zip(function.args, kinds, strict=True)))
     if isinstance(result, tuple):
         return types.Tuple([part.kind for part in result])
     return result.kind
@@ -314,9 +312,7 @@ def teach(formula: Callable[..., Any], name: Any = None, only_vectors: bool = Fa
             return signature(result_kinds(formula, kinds), *kinds)
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
-        result = formula(
-            *(Traced(builder, a, k) for a, k in zip(args, sig.args, strict=True))
-        )
+        result = formula(*(Traced(builder, a, k) for a, k in zip(args, sig.args, strict=True)))
         if isinstance(result, tuple):
             return context.make_tuple(builder, sig.return_type, [part.value for part in result])
         return result.value

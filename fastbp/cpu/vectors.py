@@ -1,16 +1,16 @@
 """The words in which kernels speak of vectors; `words` says what they mean to the compiler.
 
-A kernel is a plain Python function that Numba compiles. It reads and writes memory through pointers,
-in vectors of `lanes` numbers: 16 float32 or 8 float64. Vectors have the operators of numbers, so the
-formulas take them as they stand. This module imports nothing, so that a page of operations can name
-its kernels without starting the compiler.
+A kernel is a plain Python function that Numba compiles. It reads and writes memory through
+pointers, in vectors of `lanes` numbers: 16 float32 or 8 float64. Vectors have the operators of
+numbers, so the formulas take them as they stand. This module imports nothing, so that a page of
+operations can name its kernels without starting the compiler.
 
-A pointer goes along a row, or stands for a tile of short rows, which are computed at once, one in each
-lane: then a "vector" below is a column of the tile, `lanes` is 1, and nothing is folded across lanes.
+A pointer goes along a row, or stands for a tile of short rows, which are computed at once, one in
+each lane: then a "vector" below is a column of the tile, `lanes` is 1, and nothing is folded across
+the lanes.
 
 The bodies are empty: these functions exist only inside a kernel.
 """
-# ruff: noqa: ARG001  (the arguments are the declaration)
 
 from typing import Any
 

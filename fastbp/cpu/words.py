@@ -1,10 +1,10 @@
 """What the words of `vectors` mean to the compiler.
 
-Two kinds of pointer exist. One goes along a single row, a vector of its numbers at a time. The other,
-`Columns`, stands for as many short rows as a vector has lanes: they have been transposed into a tile,
-and a vector holds one column of all of them. To a traversal both look the same, but that `lanes` of a
-tile is 1 and that what is folded across the lanes of a row stays as it is in a tile; so a formula for
-one row, compiled for the other pointer, computes sixteen short rows at once.
+Two kinds of pointer exist. One goes along a single row, a vector of its numbers at a time. The
+other, `Columns`, stands for as many short rows as a vector has lanes: they have been transposed into
+a tile, and a vector holds one column of all of them. To a traversal both look the same, but that
+`lanes` of a tile is 1, and that what is folded across the lanes of a row stays as it is in a tile;
+so a function for one row, compiled for the other pointer, computes sixteen short rows at once.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,17 @@ from numba.np import arrayobj
 from .. import formulas
 from . import vectors
 from .simd import (
-    BITS, I32, I64, IR, LANES, Traced, Vector, constant, ir_type, plain, spread, with_element,
+    BITS,
+    I32,
+    I64,
+    IR,
+    LANES,
+    Traced,
+    Vector,
+    constant,
+    ir_type,
+    plain,
+    spread,
 )  # fmt: skip
 
 
@@ -339,9 +349,7 @@ def _read_tile(x: types.Array, i: types.Type, k: types.Type, n: types.Type) -> A
 
 
 @word(vectors.write_tile)
-def _write_tile(
-    tile: Columns, x: types.Array, i: types.Type, k: types.Type, n: types.Type
-) -> Any:
+def _write_tile(tile: Columns, x: types.Array, i: types.Type, k: types.Type, n: types.Type) -> Any:
     kind = vector_behind(x)
 
     def write(

@@ -14,9 +14,7 @@ Axis = int | tuple[int, ...] | None
 GRAIN = 1024
 
 
-def map_rows(
-    kernel: Kernel, inputs: dict[str, Array], axis: Axis, out: Array | None
-) -> Array:
+def map_rows(kernel: Kernel, inputs: dict[str, Array], axis: Axis, out: Array | None) -> Array:
     """kernel(first, last, *rows of the inputs, rows of the result), for inputs of one shape."""
     (name, x), *others = inputs.items()
     for other, array in others:

@@ -1,5 +1,6 @@
 """linear and its backward pass: the products are those of NumPy's BLAS library."""
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays import Array
@@ -50,10 +51,11 @@ def linear(
     if bias is not None:
         b = like_first(bias, "bias", x)
         same_shape(b, "bias", (n_out,), "one row of the result")
-    y = x @ w
-    if b is not None:
-        y += b
-    return y  # type: ignore[no-any-return]
+    with np.errstate(all="ignore"):
+        y = x @ w
+        if b is not None:
+            y += b
+    return y
 
 
 def linear_backward(
@@ -96,8 +98,9 @@ def linear_backward(
     x, w, n_out = _operands(like_first(x, "x", dy), weight, weight_layout)
     same_shape(dy, "dy", (*x.shape[:-1], n_out), "linear's result")
     rows, dy_rows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, n_out)
-    dweight = rows.T @ dy_rows if weight_layout == "in_out" else dy_rows.T @ rows
-    return dy @ w.T, dweight, dy_rows.sum(axis=0)
+    with np.errstate(all="ignore"):
+        dweight = rows.T @ dy_rows if weight_layout == "in_out" else dy_rows.T @ rows
+        return dy @ w.T, dweight, dy_rows.sum(axis=0)
 
 
 def _operands(x: ArrayLike, weight: ArrayLike, weight_layout: str) -> tuple[Array, Array, int]:

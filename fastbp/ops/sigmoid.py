@@ -184,6 +184,4 @@ def log_sigmoid_backward(dy: ArrayLike, x: ArrayLike, *, out: Array | None = Non
     np.float64(0.5)
     """
     dy = as_values(dy, "dy")
-    return map_elements(
-        log_sigmoid_backward_kernel, {"dy": dy, "x": like_first(x, "x", dy)}, out
-    )
+    return map_elements(log_sigmoid_backward_kernel, {"dy": dy, "x": like_first(x, "x", dy)}, out)

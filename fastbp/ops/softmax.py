@@ -28,7 +28,7 @@ from ..cpu.rows import (
     value_at_max,
 )
 from ..cpu.run import launch
-from ..cpu.vectors import Pointer, number, row
+from ..cpu.vectors import Number, Pointer, number, row
 from ..elementary import narrowed, split
 from ..formulas import log_of_total, reciprocal_of_total
 from ..formulas import log_softmax as log_softmax_formula
@@ -293,7 +293,7 @@ def logsumexp(
     return result[()] if out is None and not shape else result
 
 
-def logsumexp_row(x: Pointer, n: int) -> float:
+def logsumexp_row(x: Pointer, n: int) -> Number:
     """y = m + log(1 + s)."""
     m = row_max(x, n)
     s, s_lo = exp_total(x, None, n, m)

@@ -1,9 +1,9 @@
 """softmax_cross_entropy: softmax and cross-entropy fused, with labels or probabilities.
 
-With m = max x, e_j = exp(x_j - m) and Σ e = 1 + s as in `softmax`, the loss of a row with label k is
-log(1 + s) + (m - x_k), and its gradient e_j / (1 + s), but at the label -(Σ of the other e) / (1 + s).
-Neither cancels: a row that is sure of its label still has a loss and a gradient, where
--log(softmax) and p - 1 are 0.
+With m = max x, e_j = exp(x_j - m) and Σ e = 1 + s as in `softmax`, the loss of a row with label k
+is log(1 + s) + (m - x_k), and its gradient e_j / (1 + s), at the label less 1, which is minus the
+sum of the other e / (1 + s). Neither cancels: a row that is sure of its label still has a loss and a
+gradient, where -log(softmax) and p - 1 are 0.
 
 a. Labels alone need one number of the targets' row, and have a kernel of their own. Probabilities,
    and labels under smoothing, give every class a weight u_c and take the general one.
@@ -11,25 +11,22 @@ b. Class and sample weights of a label multiply the row; so the row's last facto
    incoming gradient, the denominator of the mean, and the total.
 c. Rows go in blocks, each of which adds up its own losses: how many depends on the shape alone, so
    a sum is the same for any number of threads.
-d. Labels are looked through once before anything is written: for bad ones, and for the denominator.
-   The kernels look again, so that labels changed meanwhile cannot make them read out of bounds.
 
 Source: Bishop, "Pattern Recognition and Machine Learning" (2006), equations 4.108 and 4.109;
 smoothing and the weighted mean as in PyTorch's cross_entropy.
 """
 
-import math
-import operator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays import Array, put_back, rows_of, rows_to_write
-from ..checks import as_axis, as_out, as_values, like_first, one_of, same_shape
+from ..arrays import Array, put_back, rows_to_write
+from ..checks import as_values, like_first, same_shape
 from ..cpu.rows import exp_total, fill, row_max, scale, target_sums, target_to_gradient
-from ..cpu.run import launch, serial
+from ..cpu.run import launch
 from ..cpu.vectors import (
+    Number,
     Pointer,
     lane_numbers,
     load_lanes,
@@ -59,18 +56,21 @@ from ..formulas import (
     unbiased_exp_minus,
     weighted,
 )
+from .row_losses import (
+    BAD,
+    NAN,
+    RowLoss,
+    gradient_like,
+    label_to_use,
+    reduced,
+    row_loss,
+    row_weight,
+)
 
-REDUCTIONS = ("mean", "sum", "none")
-EMPTIES = ("nan", "zero")
-BAD_LABELS = ("raise", "nan", "ignore")
-NAN = float("nan")
-IGNORED, BAD = -1, -2
-
-# A block of rows holds about this many logits, and there are no more than 256 blocks.
+# A block of rows holds about this many logits, and there are no more than so many blocks.
 BLOCK = 8192
 MOST_BLOCKS = 256
 
-_NOTHING = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}
 _ONE = np.ones(1)
 
 
@@ -140,7 +140,7 @@ def softmax_cross_entropy(
     >>> fastbp.softmax_cross_entropy([[20.0, 0.0, 0.0], [0.0, 0.0, 0.0]], [0, 1], reduction="none")
     array([4.12230724e-09, 1.09861229e+00])
     """
-    problem = _problem(
+    problem = row_loss(
         logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing,
         reduction, empty, on_bad_label,
     )  # fmt: skip
@@ -194,11 +194,11 @@ empty, on_bad_label
     >>> dlogits
     array([[-4.12230722e-09,  2.06115361e-09,  2.06115361e-09]])
     """
-    problem = _problem(
+    problem = row_loss(
         logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing,
         reduction, empty, on_bad_label,
     )  # fmt: skip
-    dlogits = _gradient_like(problem, out)
+    dlogits = gradient_like(problem, out)
     dx = rows_to_write(dlogits, problem.axes)
     loss = _solve(problem, _ONE, dx)
     return loss, put_back(dx, dlogits, problem.axes)
@@ -250,7 +250,7 @@ empty, on_bad_label
     >>> fastbp.softmax_cross_entropy_backward(2.0, [[0.0, 0.0]], [0])
     array([[-1.,  1.]])
     """
-    problem = _problem(
+    problem = row_loss(
         logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing,
         reduction, empty, on_bad_label,
     )  # fmt: skip
@@ -259,162 +259,13 @@ empty, on_bad_label
     else:
         given = as_values(dloss, "dloss").astype(np.float64, copy=False)
     same_shape(given, "dloss", problem.loss_shape, "the loss")
-    dlogits = _gradient_like(problem, out)
+    dlogits = gradient_like(problem, out)
     dx = rows_to_write(dlogits, problem.axes)
     _solve(problem, given.reshape(-1), dx)
     return put_back(dx, dlogits, problem.axes)
 
 
-class _Problem(NamedTuple):
-    """Checked arguments, as rows."""
-
-    logits: Array
-    axes: tuple[int, ...]
-    x: Array  # (n_rows, n_classes)
-    labels: Array | None  # (n_rows,)
-    probabilities: Array | None  # (n_rows, n_classes)
-    class_weight: Array  # (n_classes,) or (0,)
-    sample_weight: Array  # (n_rows,) or (0,)
-    ignore: int
-    has_ignore: bool
-    bad_is_nan: bool
-    smoothing: float
-    reduction: str
-    empty: str
-    denominator: float
-    loss_shape: tuple[int, ...]
-
-
-def _problem(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    axis: int,
-    class_weight: ArrayLike | None,
-    sample_weight: ArrayLike | None,
-    ignore_index: int | None,
-    label_smoothing: float,
-    reduction: str,
-    empty: str,
-    on_bad_label: str,
-) -> _Problem:
-    one_of(reduction, "reduction", REDUCTIONS)
-    one_of(empty, "empty", EMPTIES)
-    one_of(on_bad_label, "on_bad_label", BAD_LABELS)
-    smoothing = _smoothing(label_smoothing)
-    logits = as_values(logits, "logits")
-    axes = (as_axis(axis, logits.ndim, "logits"),)
-    x = rows_of(logits, axes)
-    n_rows, n_classes = x.shape
-    if n_rows and not n_classes:
-        raise ValueError(f"logits has shape {logits.shape}; expected at least one class")
-    rows_shape = logits.shape[: axes[0]] + logits.shape[axes[0] + 1 :]
-
-    weight, sample = _NOTHING[logits.dtype], _NOTHING[logits.dtype]
-    if class_weight is not None:
-        weight = like_first(class_weight, "class_weight", logits)
-        same_shape(weight, "class_weight", (n_classes,), "one row of logits")
-        weight = np.ascontiguousarray(weight)
-    if sample_weight is not None:
-        sample = like_first(sample_weight, "sample_weight", logits)
-        same_shape(sample, "sample_weight", rows_shape, "logits without axis")
-        sample = sample.reshape(-1)
-
-    labels, probabilities = _targets(targets, logits, rows_shape)
-    ignore, has_ignore, denominator = 0, False, float(n_rows)
-    if labels is not None:
-        ignore, has_ignore = _ignored(ignore_index, labels)
-        labels = labels.reshape(-1)
-        key = (logits.dtype.char, labels.dtype.char)
-        bad, denominator = serial(
-            count_labels, key, n_rows, n_classes, labels, weight, sample, ignore, has_ignore
-        )
-        if bad >= 0 and on_bad_label == "raise":
-            raise IndexError(_bad_label(labels, bad, rows_shape, n_classes))
-    else:
-        if ignore_index is not None:
-            raise ValueError("ignore_index is given; expected None with probabilities as targets")
-        probabilities = rows_of(probabilities, axes)
-        if sample.size:
-            denominator = math.fsum(sample.tolist()) if np.isfinite(sample).all() else NAN
-    return _Problem(
-        logits, axes, x, labels, probabilities, weight, sample, ignore, has_ignore,
-        on_bad_label != "ignore", smoothing, reduction, empty,
-        denominator if reduction == "mean" else 1.0,
-        rows_shape if reduction == "none" else (),
-    )  # fmt: skip
-
-
-def _smoothing(value: Any) -> float:
-    try:
-        smoothing = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"label_smoothing is {value!r}; expected a number") from None
-    if not 0.0 <= smoothing <= 1.0:
-        raise ValueError(f"label_smoothing is {smoothing}; expected 0 to 1")
-    return smoothing
-
-
-def _targets(
-    targets: Any, logits: Array, rows_shape: tuple[int, ...]
-) -> tuple[Array | None, Array | None]:
-    """(labels, None) or (None, probabilities)."""
-    array = targets if isinstance(targets, np.ndarray) else np.asarray(targets)
-    if array.dtype.kind in "iu":
-        if array.shape != rows_shape:
-            raise ValueError(
-                f"targets are integers of shape {array.shape}; expected labels of shape "
-                f"{rows_shape}, or float probabilities of shape {logits.shape}"
-            )
-        return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("=")), None
-    if array.dtype.kind != "f":
-        raise TypeError(
-            f"targets have dtype {array.dtype}; expected integer labels or float probabilities"
-        )
-    if array.shape != logits.shape:
-        raise ValueError(
-            f"targets are floats of shape {array.shape}; expected probabilities of shape "
-            f"{logits.shape}, or integer labels of shape {rows_shape}"
-        )
-    return None, like_first(array, "targets", logits)
-
-
-def _ignored(ignore_index: Any, labels: Array) -> tuple[int, bool]:
-    """The label to ignore, as kernels compare it, and whether any label can be it."""
-    if ignore_index is None:
-        return 0, False
-    try:
-        index = operator.index(ignore_index)
-    except TypeError:
-        raise TypeError(f"ignore_index is {ignore_index!r}; expected an int or None") from None
-    info = np.iinfo(labels.dtype)
-    if not info.min <= index <= info.max:
-        return 0, False
-    return int(np.array(index, labels.dtype).astype(np.int64)), True
-
-
-def _bad_label(labels: Array, bad: int, rows_shape: tuple[int, ...], n_classes: int) -> str:
-    where = [int(i) for i in np.unravel_index(bad, rows_shape)] if rows_shape else []
-    place = f" at row {where[0] if len(where) == 1 else tuple(where)}" if where else ""
-    return f"targets has label {labels[bad]}{place}; expected 0 to {n_classes - 1}"
-
-
-def _gradient_like(problem: _Problem, out: Array | None) -> Array:
-    logits = problem.logits
-    if out is None:
-        return np.empty(logits.shape, logits.dtype)
-    inputs = {
-        "logits": logits,
-        "class_weight": problem.class_weight,
-        "sample_weight": problem.sample_weight,
-    }
-    if problem.labels is not None:
-        inputs["targets"] = problem.labels
-    if problem.probabilities is not None:
-        inputs["targets"] = problem.probabilities
-    return as_out(out, logits.shape, inputs, replaceable=1)
-
-
-def _solve(problem: _Problem, dloss: Array, dx: Array | None) -> Any:
+def _solve(problem: RowLoss, dloss: Array, dx: Array | None) -> Any:
     """The reduced loss; the gradient goes to dx, if that is given."""
     p = problem
     n_rows, n_classes = p.x.shape
@@ -424,93 +275,32 @@ def _solve(problem: _Problem, dloss: Array, dx: Array | None) -> Any:
     losses = np.empty(n_rows if p.reduction == "none" else 0, p.logits.dtype)
     sums = np.zeros((n_blocks, 2))
     common = (p.sample_weight, p.denominator, dloss, losses, sums, dx, block)
+    skipped = (p.ignore, p.has_ignore, p.bad_is_nan)
     key: Any = (p.logits.dtype.char, dloss.dtype.char, dx is None)
     if p.labels is not None and p.smoothing == 0.0:
         key += (p.labels.dtype.char,)
-        ignored = (p.ignore, p.has_ignore, p.bad_is_nan)
-        arguments = (p.x, p.labels, p.class_weight, *ignored, *common)
-        launch(label_blocks, key, n_blocks, p.x.size, 1, *arguments)
+        given = (p.x, p.labels, p.class_weight, *skipped)
+        launch(label_blocks, key, n_blocks, p.x.size, 1, *given, *common)
     else:
         keep, share = 1.0 - p.smoothing, p.smoothing / max(n_classes, 1)
         weight = p.class_weight if p.class_weight.size else None
         labels = p.labels.dtype.char if p.labels is not None else None
         key += (labels, weight is None)
-        ignored = (p.ignore, p.has_ignore, p.bad_is_nan)
-        arguments = (p.x, p.probabilities, p.labels, weight, keep, share, *ignored, *common)
-        launch(target_blocks, key, n_blocks, p.x.size, 1, *arguments)
+        targets = (p.x, p.probabilities, p.labels, weight, keep, share, *skipped)
+        launch(target_blocks, key, n_blocks, p.x.size, 1, *targets, *common)
     if p.reduction == "none":
-        return losses.reshape(p.loss_shape)[()] if not p.loss_shape else losses.reshape(p.loss_shape)
-    return _reduced(sums, p)
-
-
-def _reduced(sums: Array, problem: _Problem) -> Any:
-    """The sum of all blocks' sums, exactly rounded, or the mean."""
-    terms = sums.ravel().tolist()
-    total = sum(terms[::2])
-    if math.isfinite(total):
-        total = math.fsum(terms)
-    if problem.reduction == "mean":
-        if problem.denominator != 0.0:
-            total /= problem.denominator
-        elif not math.isnan(total):
-            total = 0.0 if problem.empty == "zero" else NAN
-    dtype = problem.logits.dtype
-    if abs(total) <= np.finfo(dtype).max:
-        return dtype.type(total)
-    with np.errstate(over="ignore"):
-        return dtype.type(total)
+        return (
+            losses.reshape(p.loss_shape)[()] if not p.loss_shape else losses.reshape(p.loss_shape)
+        )
+    return reduced(sums, p)
 
 
 # kernels ------------------------------------------------------------------------------------------
 
 
-def count_labels(
-    first: int, last: int, n_classes: int, labels: Array, class_weight: Array,
-    sample_weight: Array, ignore: int, has_ignore: bool,
-) -> tuple[int, float]:  # fmt: skip
-    """(row of the first bad label or -1, Σ weights of the good ones that are not ignored)."""
-    bad, good, s, s_lo = -1, 0, 0.0, 0.0
-    for i in range(first, last):
-        k = np.int64(labels[i])
-        if has_ignore and k == ignore:
-            continue
-        if k < 0 or k >= n_classes:
-            bad = i if bad < 0 else bad
-            continue
-        good += 1
-        if class_weight.size or sample_weight.size:
-            w = row_weight(class_weight, k, sample_weight, i)
-            s, s_lo = add_pairs(s, s_lo, w, 0.0, w)
-    if class_weight.size or sample_weight.size:
-        return bad, s + s_lo
-    return bad, float(good)
-
-
-def row_weight(class_weight: Array, k: int, sample_weight: Array, i: int) -> float:
-    """class_weight[k]·sample_weight[i], each 1 where it is not given."""
-    w = 1.0
-    if class_weight.size:
-        w = float(class_weight[k])
-    if sample_weight.size:
-        w *= float(sample_weight[i])
-    return w
-
-
-def label_to_use(
-    label: int, n_classes: int, ignore: int, has_ignore: bool, bad_is_nan: bool
-) -> int:
-    """The label; or IGNORED, or BAD, which are negative."""
-    k = np.int64(label)
-    if has_ignore and k == ignore:
-        return IGNORED
-    if k < 0 or k >= n_classes:
-        return BAD if bad_is_nan else IGNORED
-    return k
-
-
 def label_row(
-    x: Pointer, dx: Pointer, n: int, k: int, weight: float, dloss: float, denominator: float
-) -> float:
+    x: Pointer, dx: Pointer, n: int, k: Number, weight: Number, dloss: Number, denominator: float
+) -> Number:
     """Loss of one row, or of a tile of them; the gradient goes to dx, if that is not None."""
     m = row_max(x, n)
     x_k = pick(x, k)

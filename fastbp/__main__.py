@@ -10,13 +10,14 @@ import argparse
 import dataclasses
 import math
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import fastbp
-from fastbp import demo
+from fastbp import demo, startup
 from fastbp.bench import measure, problems, report
 
 MISUSE, INTERRUPTED = 2, 130
@@ -59,9 +60,51 @@ def _parser() -> OneLineParser:
     )
     parser.add_argument("--version", action="version", version=f"fastbp {fastbp.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
-    for add_command in (_add_train, _add_verify, _add_bench):
+    for add_command in (_add_train, _add_info, _add_warmup, _add_verify, _add_bench):
         add_command(commands)
     return parser
+
+
+def _add_info(commands: Any) -> None:
+    parser = commands.add_parser(
+        "info",
+        help="show what fastbp runs on",
+        description="Show versions, processor, threads, the cache of compiled kernels, devices.",
+    )
+    parser.set_defaults(run=_info)
+
+
+def _info(_args: argparse.Namespace) -> int:
+    facts = startup.info()
+    width = max(map(len, facts))
+    for name, fact in facts.items():
+        print(f"{name:<{width}}  {fact}")
+    return 0
+
+
+def _add_warmup(commands: Any) -> None:
+    parser = commands.add_parser(
+        "warmup",
+        help="compile every operation ahead",
+        description="Compile every operation ahead, so that no later call has to.",
+    )
+    parser.add_argument(
+        "dtypes",
+        nargs="*",
+        choices=("float32", "float64"),
+        default="float32",
+        help="default: float32",
+    )
+    parser.set_defaults(run=_warmup)
+
+
+def _warmup(args: argparse.Namespace) -> int:
+    seconds = fastbp.warmup(args.dtypes)
+    width = max(map(len, seconds))
+    for name, took in seconds.items():
+        print(f"{name:<{width}}  {took:6.2f} s")
+    print(f"{'all':<{width}}  {sum(seconds.values()):6.2f} s")
+    return 0
 
 
 def _add_verify(commands: Any) -> None:
@@ -280,7 +323,7 @@ def _bench_command(args: argparse.Namespace) -> str:
     """The command that measures the same, for the report."""
     words = ["fastbp", "bench"]
     if args.operations is not None:
-        words += ["--operations", *(f"'{name}'" for name in sum(args.operations, ()))]
+        words += ["--operations", *map(shlex.quote, sum(args.operations, ()))]
     if args.shapes is not None:
         words += ["--shapes", *map(problems.shape_name, args.shapes)]
     for name in ("threads", "rounds"):

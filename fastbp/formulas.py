@@ -215,15 +215,19 @@ def label_loss(x: Number, m: Number, t: Number, t_lo: Number) -> Number:
     return where(d == INFINITY, d + t, y + (y_lo + (t_lo + d_lo)))
 
 
+def others_of_total(is_maximum: Number, e: Number, s: Number, s_lo: Number) -> Pair:
+    """1 + s - e for one class's e: the sum of the others."""
+    above, above_lo = two_sum(-e, 1.0)
+    others, others_lo = two_sum(above, s)
+    others_lo = others_lo + (above_lo + s_lo)
+    return where(is_maximum, s, others), where(is_maximum, s_lo, others_lo)
+
+
 def label_gradient(
     is_maximum: Number, e: Number, s: Number, s_lo: Number, r: Number, r_lo: Number
 ) -> Number:
     """-(1 + s - e)·(r + r_lo) for the label's e: the others' sum, never p - 1, which cancels."""
-    above, above_lo = two_sum(-e, 1.0)
-    others, others_lo = two_sum(above, s)
-    others_lo = others_lo + (above_lo + s_lo)
-    others, others_lo = where(is_maximum, s, others), where(is_maximum, s_lo, others_lo)
-    p, p_lo = times(others, others_lo, r, r_lo)
+    p, p_lo = times(*others_of_total(is_maximum, e, s, s_lo), r, r_lo)
     return 0.0 - (p + p_lo)
 
 
@@ -301,18 +305,24 @@ def logsumexp_backward(x: Number, y: Number, dy: Number) -> Number:
 # Σ u_c·(lse - x_c), its gradient p_j·Σu - u_j.
 
 
-def affine(x: Number, a: Number, b: Number) -> Number:
-    """a·x + b in float64."""
-    return fma(widen(x), a, b)
+def smoothed(t: Number, keep: Number, keep_lo: Number, share: Number, share_lo: Number) -> Pair:
+    """t·keep + share, in float64."""
+    if t.bits == 32:
+        return fma(widen(t), keep, share), widen(t) * 0.0
+    p, p_lo = times(t, t * 0.0, keep, keep_lo)
+    u, error = two_sum(p, share)
+    return u, error + (p_lo + share_lo)
 
 
-def accumulate_target(total: Number, total_lo: Number, u: Number, like: Number) -> Pair:
-    """total + u, in float64."""
-    return add_pairs(total, total_lo, u, u * 0.0, like)
+def times_weight(u: Number, u_lo: Number, w: Number) -> Pair:
+    """u·w, in float64."""
+    if w.bits == 32:
+        return u * widen(w), u_lo
+    return times(u, u_lo, w, w * 0.0)
 
 
 def accumulate_target_loss(
-    total: Number, total_lo: Number, u: Number, m: Number, x: Number
+    total: Number, total_lo: Number, u: Number, u_lo: Number, m: Number, x: Number
 ) -> Pair:
     """total + u·(m - x), where 0·inf is 0; total is inf if a term is, whatever total_lo is then."""
     nothing = u == 0.0
@@ -321,7 +331,7 @@ def accumulate_target_loss(
     # In halves, so that m - x cannot overflow where u·(m - x) does not.
     d, d_lo = two_sum(m * 0.5, -(x * 0.5))
     d, d_lo = where(nothing, 0.0, d), where(nothing, 0.0, d_lo)
-    p, p_lo = times(u * 2.0, u * 0.0, d, d_lo)
+    p, p_lo = times(u * 2.0, u_lo * 2.0, d, d_lo)
     total, error = two_sum(total, p)
     return total, (total_lo + p_lo) + error
 
@@ -343,7 +353,7 @@ def biased_total(s: Number, s_lo: Number, like: Number) -> Pair:
 
 
 def target_gradient(
-    e: Number, u: Number, total: Number, total_lo: Number,
+    e: Number, u: Number, u_lo: Number, total: Number, total_lo: Number,
     u_sum: Number, u_sum_lo: Number, r: Number, r_lo: Number,
 ) -> Number:  # fmt: skip
     """(p·Σu - u)·weight = (e·(Σu - u) - u·(total - e))·(r + r_lo), in float64 throughout.
@@ -351,16 +361,24 @@ def target_gradient(
     Both brackets are what the *other* classes hold: they do not cancel where p is nearly 1.
     """
     wide = widen(e)
-    other_targets = (u_sum - u) + u_sum_lo
-    others = (total - wide) + total_lo
-    return narrowed(scaled(fma(wide, other_targets, -(u * others)), r, r_lo), e)
+    targets, targets_lo = add_pairs(u_sum, u_sum_lo, -u, -u_lo, e)
+    others, others_lo = two_sum(total, -wide)
+    others_lo = others_lo + total_lo
+    difference = target_difference(wide, u, u_lo, others, others_lo, targets, targets_lo, e)
+    return narrowed(scaled(difference, r, r_lo), e)
 
 
-def label_target_gradient(
-    e: Number, u: Number, others: Number, other_targets: Number, r: Number
-) -> Number:
-    """The same for one class, in float64."""
-    return fma(e, other_targets, -(u * others)) * r
+def target_difference(
+    e: Number, u: Number, u_lo: Number, others: Number, others_lo: Number,
+    targets: Number, targets_lo: Number, like: Number,
+) -> Number:  # fmt: skip
+    """e·targets - u·others."""
+    if like.bits == 32:
+        return fma(e, targets, -(u * (others + others_lo)))
+    p, p_lo = times(e, e * 0.0, targets, targets_lo)
+    q, q_lo = times(u, u_lo, others, others_lo)
+    d, d_lo = two_sum(p, -q)
+    return d + (d_lo + (p_lo - q_lo))
 
 
 def unbiased_exp_minus(x: Number, m: Number) -> Number:

@@ -419,7 +419,7 @@ def test_the_command_prints_stores_and_draws(only_numpy, tmp_path, capsys):
     loaded = Report.load(stored)
     assert len(loaded.cases) == 4
     assert loaded.command == (
-        "fastbp bench --operations 'softmax' 'sigmoid_backward[y]' --shapes 3x4 50x60 --quick"
+        "fastbp bench --operations softmax 'sigmoid_backward[y]' --shapes 3x4 50x60 --quick"
     )
     assert str(tmp_path) not in stored.read_text("utf-8"), "where files lie is nobody's business"
 

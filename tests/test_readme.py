@@ -16,12 +16,17 @@ import fastbp
 from fastbp.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text("utf-8")
 
 # Doctests show numbers as NumPy 2 writes them: np.float64(0.5).
 needs_numpy_2 = pytest.mark.skipif(
     int(np.__version__.split(".")[0]) < 2, reason="NumPy 1 writes numbers in another way"
 )
+
+
+@pytest.fixture
+def readme():
+    """The README's text."""
+    return (ROOT / "README.md").read_text("utf-8")
 
 
 def blocks(markdown, *languages):
@@ -56,9 +61,9 @@ def run_block(code, namespace, name):
 
 
 @needs_numpy_2
-def test_python_blocks_run_in_order(tmp_path, monkeypatch):
+def test_python_blocks_run_in_order(tmp_path, readme, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    programs = blocks(README, "python", "pycon")
+    programs = blocks(readme, "python", "pycon")
     assert programs
     namespace = {"__name__": "readme"}
     for i, code in enumerate(programs, start=1):
@@ -75,17 +80,17 @@ def test_a_wrong_block_is_found():
         run_block("x / 0", namespace, "wrong")
 
 
-def test_two_commands_come_first():
-    run_it, test_it = commands(README)[:2]
+def test_two_commands_come_first(readme):
+    run_it, test_it = commands(readme)[:2]
     assert any("pip install" in line for line in run_it)
     assert re.search(r"\bfastbp train\b", run_it[-1])
     assert any(re.search(r"pip install .*\.\[test\]", line) for line in test_it)
     assert re.search(r"\bpytest$", test_it[-1])
 
 
-def test_commands_that_the_readme_names_exist(capsys):
+def test_commands_that_the_readme_names_exist(capsys, readme):
     named = set()
-    for block in commands(README):
+    for block in commands(readme):
         for line in block:
             named.update(re.findall(r"(?:^|[;&] *|-m )fastbp ([a-z]+[a-z ]*)?", line))
     named = {words.split()[0] for words in named if words}
@@ -95,26 +100,26 @@ def test_commands_that_the_readme_names_exist(capsys):
     assert "usage" in capsys.readouterr().out
 
 
-def test_extras_that_the_readme_names_exist():
+def test_extras_that_the_readme_names_exist(readme):
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 cannot read TOML")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    lists = re.findall(r"(?:fastbp|\.)\[([a-z,]+)\]", README)
+    lists = re.findall(r"(?:fastbp|\.)\[([a-z,]+)\]", readme)
     named = {extra for names in lists for extra in names.split(",")}
     assert "test" in named
     assert named <= set(project["optional-dependencies"])
 
 
-def test_every_operation_is_in_the_readme():
-    missing = [name for name in fastbp.ops.__all__ if not re.search(rf"\b{name}\b", README)]
+def test_every_operation_is_in_the_readme(readme):
+    missing = [name for name in fastbp.ops.__all__ if not re.search(rf"\b{name}\b", readme)]
     assert missing == []
 
 
-def test_links_lead_somewhere():
-    links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", README)
+def test_links_lead_somewhere(readme):
+    links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", readme)
     assert [link for link in links if not (ROOT / link).exists()] == []
-    titles = re.findall(r"^#+ (.*)$", README, re.MULTILINE)
+    titles = re.findall(r"^#+ (.*)$", readme, re.MULTILINE)
     anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
-    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors
+    assert set(re.findall(r"\]\(#([^)]+)\)", readme)) <= anchors
 
 
 def test_the_changelog_begins_with_this_version():

@@ -11,22 +11,23 @@ from ..elementary import biased_exp_minus, larger, where, widen
 from ..formulas import (
     accumulate,
     accumulate_product,
-    accumulate_target,
     accumulate_target_loss,
     add_pairs,
-    affine,
     equal,
     is_likely,
     larger_with,
     rest,
     scale_factors,
     scaled_in_two_steps,
+    smoothed,
     target_gradient,
+    times_weight,
     unbiased,
 )
 from .vectors import (
     Number,
     Pointer,
+    Vector,
     count,
     first_lanes,
     lanes,
@@ -52,6 +53,9 @@ from .vectors import (
 # a huge row among threads will find the same bits.
 BLOCK = 16384
 INF = float("inf")
+
+# 1 - ε and ε / n_classes, each as a float64 pair.
+Smoothing = tuple[float, float, float, float]
 
 
 def row_max(x: Pointer, n: int) -> Number:
@@ -214,34 +218,31 @@ def shifted_dot(dy: Pointer, y: Pointer, n: int, shift: float) -> tuple[float, f
 
 
 def class_targets(
-    x: Pointer, targets: Pointer, weights: Pointer, j: int, k: int, keep: float, share: float
-) -> Any:
-    """u = w·(keep·t + share) of k classes from j on, in float64; t is 0 and w 1 if not given."""
-    u = splat64(x, share)
+    x: Pointer, targets: Pointer, weights: Pointer, j: int, k: int, smoothing: Smoothing
+) -> tuple[Vector, Vector]:
+    """u = w·(keep·t + share) of k classes from j on, as float64 pairs; t is 0, w 1 if not given."""
+    keep, keep_lo, share, share_lo = smoothing
+    u, u_lo = splat64(x, share), splat64(x, share_lo)
     if targets is not None:
-        u = affine(load_some(targets, j, k, 0), keep, share)
+        u, u_lo = smoothed(load_some(targets, j, k, 0), keep, keep_lo, share, share_lo)
     if weights is not None:
-        u *= widen(load_some(weights, j, k, 0))
-    return u
+        u, u_lo = times_weight(u, u_lo, load_some(weights, j, k, 0))
+    return u, u_lo
 
 
 def target_sums(
-    x: Pointer,
-    targets: Pointer,
-    weights: Pointer,
-    n: int,
-    m: float,
-    keep: float,
-    share: float,
+    x: Pointer, targets: Pointer, weights: Pointer, n: int, m: float, smoothing: Smoothing
 ) -> tuple[float, float, float, float]:
     """Σu and Σ u·(m - x), each as a float64 pair."""
     width = lanes(x)
     u_sum = u_sum_lo = d_sum = d_sum_lo = splat64(x, 0)
     for j in range(0, n, width):
         k = min(width, n - j)
-        u = first_lanes(x, class_targets(x, targets, weights, j, k, keep, share), k)
-        u_sum, u_sum_lo = accumulate_target(u_sum, u_sum_lo, u, m)
-        d_sum, d_sum_lo = accumulate_target_loss(d_sum, d_sum_lo, u, m, load_some(x, j, k, 0))
+        u, u_lo = class_targets(x, targets, weights, j, k, smoothing)
+        u, u_lo = first_lanes(x, u, k), first_lanes(x, u_lo, k)
+        u_sum, u_sum_lo = add_pairs(u_sum, u_sum_lo, u, u_lo, m)
+        v = load_some(x, j, k, 0)
+        d_sum, d_sum_lo = accumulate_target_loss(d_sum, d_sum_lo, u, u_lo, m, v)
     u_total, u_total_lo = sum_across(x, u_sum, u_sum_lo, m)
     d_total, d_total_lo = sum_across(x, d_sum, d_sum_lo, m)
     return u_total, u_total_lo, d_total, d_total_lo
@@ -252,18 +253,15 @@ def target_to_gradient(
     targets: Pointer,
     weights: Pointer,
     n: int,
-    keep: float,
-    share: float,
-    factors: tuple[tuple[float, float], tuple[float, float], tuple[float, float]],
+    smoothing: Smoothing,
+    factors: tuple[float, ...],
 ) -> None:
     """Replace a row's biased exponentials by its gradient; see `target_gradient`."""
     width = lanes(e)
-    (u_sum, u_sum_lo), (all_, all_lo), (r, r_lo) = factors
     for j in range(0, n, width):
         k = min(width, n - j)
-        u = class_targets(e, targets, weights, j, k, keep, share)
-        v = load_some(e, j, k, 0)
-        store_some(e, j, k, target_gradient(v, u, all_, all_lo, u_sum, u_sum_lo, r, r_lo))
+        u, u_lo = class_targets(e, targets, weights, j, k, smoothing)
+        store_some(e, j, k, target_gradient(load_some(e, j, k, 0), u, u_lo, *factors))
 
 
 def fill(y: Pointer, n: int, value: float) -> None:

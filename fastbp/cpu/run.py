@@ -13,6 +13,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -27,6 +28,9 @@ FORMULAS = ("fastbp.elementary", "fastbp.formulas")  # their functions are trace
 
 # Compiled kernels, by kernel and the key that tells its arguments' types apart.
 entries: dict[Any, Callable[..., Any]] = {}
+_addresses: dict[Any, int] = {}  # of their native code
+_loops: dict[Any, Callable[..., Any]] = {}  # parallel loops, by the types of the arguments
+_kept: list[Any] = []  # what owns that code
 _compiling = threading.RLock()
 _launching = threading.Lock()  # for a threading layer that must not be entered twice
 _layer_is_thread_safe = False
@@ -39,7 +43,7 @@ def serial(kernel: Kernel, key: Any, n: int, *arguments: Any) -> Any:
     """kernel(0, n, *arguments) in this thread. `key` tells the arguments' types apart."""
     entry = entries.get((kernel, key))
     if entry is None:
-        entry = _build(kernel, key, arguments, parallel=False)
+        entry = _build(kernel, key, arguments)
     return entry(0, n, *arguments)
 
 
@@ -74,7 +78,7 @@ def _launch_parallel(
     global _threads_started
     entry = entries.get((kernel, key, "parallel"))
     if entry is None:
-        entry = _build(kernel, key, arguments, parallel=True)
+        entry = _build_parallel(kernel, key, arguments)
     _threads_started = True
     if _layer_is_thread_safe:
         entry(n, chunks, grain, arguments)
@@ -109,51 +113,72 @@ if hasattr(os, "register_at_fork"):
 # compiling --------------------------------------------------------------------------------------
 
 
-def _build(
-    kernel: Kernel, key: Any, arguments: tuple[Any, ...], parallel: bool
-) -> Callable[..., Any]:
+def _build(kernel: Kernel, key: Any, arguments: tuple[Any, ...]) -> Callable[..., Any]:
+    """Compile a kernel, or load it."""
     # Here and below, imported when needed: importing fastbp must not start the compiler.
-    from numba import njit
     from numba.core import types
+
+    with _compiling:
+        if (kernel, key) not in entries:
+            kinds = [numba_type(a) for a in arguments]
+            signature = (types.intp, types.intp, *kinds)
+            compiled = _compiled(full_name(kernel), kernel, signature, parallel=False)
+            _addresses[kernel, key] = compiled.library.get_pointer_to_function(
+                compiled.fndesc.llvm_func_name
+            )
+            # Called directly: Numba's dispatcher would take 1 µs to find what is known here.
+            entries[kernel, key] = compiled.entry_point
+        return entries[kernel, key]
+
+
+def _build_parallel(kernel: Kernel, key: Any, arguments: tuple[Any, ...]) -> Callable[..., Any]:
+    """The kernel in a parallel loop."""
+    from numba.core import types
+
+    with _compiling:
+        _build(kernel, key, arguments)
+        kinds = types.Tuple([numba_type(a) for a in arguments])
+        if kinds not in _loops:
+            signature = (types.intp, types.intp, types.intp, types.intp, kinds)
+            _loops[kinds] = _compiled("shared", _shared(), signature, parallel=True).entry_point
+        entries[kernel, key, "parallel"] = partial(_loops[kinds], _addresses[kernel, key])
+        return entries[kernel, key, "parallel"]
+
+
+def _compiled(name: str, function: Kernel, signature: Any, parallel: bool) -> Any:
+    from numba import njit
     from numba.core.errors import NumbaWarning
 
     from . import cache
 
-    with _compiling, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", NumbaWarning)
-        full_key = (kernel, key, "parallel") if parallel else (kernel, key)
-        if full_key in entries:
-            return entries[full_key]
-        kinds = tuple(numba_type(a) for a in arguments)
-        if parallel:
-            function = _shared(kernel)
-            signature = (types.intp, types.intp, types.intp, types.Tuple(kinds))
-        else:
-            function = kernel
-            signature = (types.intp, types.intp, *kinds)
         dispatcher = njit(nogil=True, error_model="numpy", parallel=parallel)(function)
-        name = full_name(kernel)
-        compiled = cache.load(name, signature, dispatcher.targetctx)
-        if compiled is None:
-            _teach(kernel)
+        found = cache.load(name, signature, dispatcher.targetctx)
+        if found is None:
+            _teach(function)
             dispatcher.compile(signature)
-            compiled = dispatcher.overloads[signature]
-            cache.save(name, signature, dispatcher.targetctx, compiled)
-        # Called directly: Numba's dispatcher would take 1 µs to find what is known here.
-        entries[full_key] = compiled.entry_point
-        return entries[full_key]
+            found = dispatcher.overloads[signature]
+            cache.save(name, signature, dispatcher.targetctx, found)
+        _kept.append(found)
+        return found
 
 
-def _shared(kernel: Kernel) -> Kernel:
-    """The kernel as the body of a parallel loop."""
+def _shared() -> Kernel:
+    """A parallel loop that calls a compiled kernel, given by its address, with a range each.
+
+    As it depends on the types of the arguments alone, kernels share it.
+    """
     from numba import prange
 
-    def shared(n: int, chunks: int, grain: int, arguments: tuple[Any, ...]) -> None:
+    from .words import call_kernel
+
+    def shared(address: int, n: int, chunks: int, grain: int, arguments: tuple[Any, ...]) -> None:
         grains = (n + grain - 1) // grain
         for c in prange(chunks):
             first = c * grains // chunks * grain
             last = min(n, (c + 1) * grains // chunks * grain)
-            kernel(first, last, *arguments)
+            call_kernel(address, first, last, arguments)
 
     return shared
 

@@ -1,10 +1,10 @@
 """What the words of `vectors` mean to the compiler.
 
 Two kinds of pointer exist. One goes along a single row, a vector of its numbers at a time. The
-other, `Columns`, stands for as many short rows as a vector has lanes: they have been transposed into
-a tile, and a vector holds one column of all of them. To a traversal both look the same, but that
-`lanes` of a tile is 1, and that what is folded across the lanes of a row stays as it is in a tile;
-so a function for one row, compiled for the other pointer, computes sixteen short rows at once.
+other, `Columns`, stands for as many short rows as a vector has lanes: they have been transposed
+into a tile, and a vector holds one column of all of them. To a traversal both look the same, but
+that `lanes` of a tile is 1, and that what is folded across the lanes of a row stays as it is in a
+tile; so a function for one row, compiled for the other pointer, computes sixteen short rows at once.
 """
 
 from collections.abc import Callable
@@ -441,3 +441,27 @@ def _put(p: types.Type, k: types.Type, value: types.Type) -> Any:
             b.store(b.extract_element(value_, I32(i)) if tile else value_, place)
 
     return signature(types.void, p, k if tile else types.intp, value), write
+
+
+# calls --------------------------------------------------------------------------------------------
+
+
+def call_kernel(address: int, first: int, last: int, arguments: tuple[Any, ...]) -> None:
+    """Call the compiled kernel at an address; only within a compiled function."""
+
+
+@word(call_kernel)
+def _call_kernel(address: types.Type, first: types.Type, last: types.Type, kinds: Any) -> Any:
+    sig = signature(types.none, types.intp, types.intp, types.intp, kinds)
+
+    def write(
+        context: Any, b: ir.IRBuilder, address_: Any, first_: Any, last_: Any, all_: Any
+    ) -> None:
+        parts = [first_, last_, *cgutils.unpack_tuple(b, all_, len(kinds))]
+        types_of_parts = (types.intp, types.intp, *kinds)
+        convention = context.call_conv
+        kernel_type = convention.get_function_type(types.none, types_of_parts)
+        kernel = b.inttoptr(address_, kernel_type.as_pointer())
+        convention.call_function(b, kernel, types.none, types_of_parts, parts)
+
+    return sig, write

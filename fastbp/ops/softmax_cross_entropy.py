@@ -2,8 +2,8 @@
 
 With m = max x, e_j = exp(x_j - m) and Σ e = 1 + s as in `softmax`, the loss of a row with label k
 is log(1 + s) + (m - x_k), and its gradient e_j / (1 + s), at the label less 1, which is minus the
-sum of the other e / (1 + s). Neither cancels: a row that is sure of its label still has a loss and a
-gradient, where -log(softmax) and p - 1 are 0.
+sum of the other e / (1 + s). Neither cancels: a row that is sure of its label still has a loss and
+a gradient, where -log(softmax) and p - 1 are 0.
 
 a. Labels alone need one number of the targets' row, and have a kernel of their own. Probabilities,
    and labels under smoothing, give every class a weight u_c and take the general one.
@@ -16,6 +16,7 @@ Source: Bishop, "Pattern Recognition and Machine Learning" (2006), equations 4.1
 smoothing and the weighted mean as in PyTorch's cross_entropy.
 """
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,15 @@ from numpy.typing import ArrayLike
 
 from ..arrays import Array, put_back, rows_to_write
 from ..checks import as_values, like_first, same_shape
-from ..cpu.rows import exp_total, fill, row_max, scale, target_sums, target_to_gradient
+from ..cpu.rows import (
+    Smoothing,
+    exp_total,
+    fill,
+    row_max,
+    scale,
+    target_sums,
+    target_to_gradient,
+)
 from ..cpu.run import launch
 from ..cpu.vectors import (
     Number,
@@ -40,18 +49,22 @@ from ..cpu.vectors import (
     tile_if,
     write_tile,
 )
-from ..elementary import narrowed, widen
+from ..elementary import narrowed
 from ..formulas import (
+    accumulate_target_loss,
     add_pairs,
     biased_total,
     equal,
     label_gradient,
     label_loss,
-    label_target_gradient,
     log_of_total,
+    others_of_total,
     reciprocal_of_total,
     row_factor,
+    scaled,
+    target_difference,
     target_loss,
+    times_weight,
     unbiased,
     unbiased_exp_minus,
     weighted,
@@ -282,17 +295,25 @@ def _solve(problem: RowLoss, dloss: Array, dx: Array | None) -> Any:
         given = (p.x, p.labels, p.class_weight, *skipped)
         launch(label_blocks, key, n_blocks, p.x.size, 1, *given, *common)
     else:
-        keep, share = 1.0 - p.smoothing, p.smoothing / max(n_classes, 1)
+        smoothing = _smoothing(p.smoothing, max(n_classes, 1))
         weight = p.class_weight if p.class_weight.size else None
         labels = p.labels.dtype.char if p.labels is not None else None
         key += (labels, weight is None)
-        targets = (p.x, p.probabilities, p.labels, weight, keep, share, *skipped)
+        targets = (p.x, p.probabilities, p.labels, weight, *smoothing, *skipped)
         launch(target_blocks, key, n_blocks, p.x.size, 1, *targets, *common)
     if p.reduction == "none":
         return (
             losses.reshape(p.loss_shape)[()] if not p.loss_shape else losses.reshape(p.loss_shape)
         )
     return reduced(sums, p)
+
+
+def _smoothing(epsilon: float, n_classes: int) -> Smoothing:
+    """1 - ε and ε / n_classes, each with its rounding error."""
+    keep, share = 1.0 - epsilon, epsilon / n_classes
+    keep_lo = float(1 - Fraction(epsilon) - Fraction(keep))
+    share_lo = float(Fraction(epsilon) / n_classes - Fraction(share))
+    return keep, keep_lo, share, share_lo
 
 
 # kernels ------------------------------------------------------------------------------------------
@@ -367,61 +388,67 @@ def label_blocks(
 
 def target_blocks(
     first: int, last: int, x: Array, probabilities: Array, labels: Array, class_weight: Array,
-    keep: float, share: float, ignore: int, has_ignore: bool, bad_is_nan: bool,
-    sample_weight: Array, denominator: float, dloss: Array, losses: Array, sums: Array, dx: Array,
-    block: int,
+    keep: float, keep_lo: float, share: float, share_lo: float, ignore: int, has_ignore: bool,
+    bad_is_nan: bool, sample_weight: Array, denominator: float, dloss: Array, losses: Array,
+    sums: Array, dx: Array, block: int,
 ) -> None:  # fmt: skip
     """Blocks of rows whose class c has the weight u_c = w_c·(keep·t_c + share)."""
     n_rows, n = x.shape
+    smoothing = keep, keep_lo, share, share_lo
     for b in range(first, last):
         total, total_lo = 0.0, 0.0
         for i in range(b * block, min(n_rows, (b + 1) * block)):
             k = 0
             if labels is not None:
                 k = label_to_use(labels[i], n, ignore, has_ignore, bad_is_nan)
-                if k < 0:
-                    nothing = NAN if k == BAD else 0.0
-                    if losses.size:
-                        losses[i] = nothing
-                    if dx is not None:
-                        fill(row(dx, i), n, nothing)
-                    total += nothing
-                    continue
-            p = row(x, i)
-            m = row_max(p, n)
-            x_k = p[k]
-            targets, weights = row(probabilities, i), row(class_weight, 0)
-            u, u_lo, d, d_lo = target_sums(p, targets, weights, n, m, keep, share)
-            s, s_lo = exp_total(p, row(dx, i), n, m)
-            # What smoothing leaves at the label itself.
-            peak = 0.0
-            if labels is not None:
-                peak = keep
-                if class_weight is not None:
-                    peak = keep * class_weight[k]
-            others = u
-            u, u_lo = add_pairs(u, u_lo, peak, 0.0, u)
-            t, t_lo = log_of_total(m, s, s_lo)
-            w = float(sample_weight[i]) if sample_weight.size else 1.0
-            loss = target_loss(u, u_lo, t, t_lo, d, d_lo)
-            if peak != 0.0:
-                loss += peak * (widen(m) - widen(x_k))
-            loss = weighted(loss, w)
+            if k < 0:
+                loss = NAN if k == BAD else 0.0
+                if dx is not None:
+                    fill(row(dx, i), n, loss)
+            else:
+                loss = target_row(
+                    row(x, i), row(dx, i), n, row(probabilities, i), row(class_weight, 0), k,
+                    labels, smoothing, float(sample_weight[i]) if sample_weight.size else 1.0,
+                    dloss[min(i, dloss.size - 1)], denominator,
+                )  # fmt: skip
             if losses.size:
                 losses[i] = loss
             total, total_lo = add_pairs(total, total_lo, loss, 0.0, loss)
-            if dx is not None:
-                q = row(dx, i)
-                r, r_lo = reciprocal_of_total(m, s, s_lo)
-                r, r_lo = row_factor(r, r_lo, w, dloss[min(i, dloss.size - 1)], denominator)
-                u_k = share
-                if class_weight is not None:
-                    u_k = share * class_weight[k]
-                factors = (u, u_lo), biased_total(s, s_lo, m), unbiased(r, r_lo, m)
-                target_to_gradient(q, targets, weights, n, keep, share, factors)
-                if labels is not None:
-                    e = unbiased_exp_minus(x_k, m)
-                    rest = s if x_k == m else (1.0 - e) + s
-                    dx_k = label_target_gradient(e, u_k + peak, rest, others - u_k, r)
-                    q[k] = narrowed(dx_k, m)
         sums[b, 0], sums[b, 1] = total, total_lo
+
+
+def target_row(
+    x: Pointer, dx: Pointer, n: int, targets: Pointer, weights: Pointer, k: int, labels: Array,
+    smoothing: Smoothing, weight: float, dloss: float, denominator: float,
+) -> Number:  # fmt: skip
+    """Loss of one row; the gradient goes to dx, if that is not None.
+
+    With labels, `targets` is None: all classes get what smoothing gives them, and k the rest.
+    """
+    keep, keep_lo, share, share_lo = smoothing
+    m = row_max(x, n)
+    x_k = x[k]
+    u, u_lo, d, d_lo = target_sums(x, targets, weights, n, m, smoothing)
+    s, s_lo = exp_total(x, dx, n, m)
+    others, others_lo = u, u_lo  # of the label
+    peak, peak_lo, u_k, u_k_lo = keep, keep_lo, share, share_lo
+    if labels is not None:
+        if weights is not None:
+            peak, peak_lo = times_weight(peak, peak_lo, weights[k])
+            u_k, u_k_lo = times_weight(u_k, u_k_lo, weights[k])
+        u, u_lo = add_pairs(u, u_lo, peak, peak_lo, m)
+        d, d_lo = accumulate_target_loss(d, d_lo, peak, peak_lo, m, x_k)
+    t, t_lo = log_of_total(m, s, s_lo)
+    if dx is not None:
+        r, r_lo = reciprocal_of_total(m, s, s_lo)
+        r, r_lo = row_factor(r, r_lo, weight, dloss, denominator)
+        factors = (*biased_total(s, s_lo, m), u, u_lo, *unbiased(r, r_lo, m))
+        target_to_gradient(dx, targets, weights, n, smoothing, factors)
+        if labels is not None:
+            e = unbiased_exp_minus(x_k, m)
+            rest, rest_lo = others_of_total(x_k == m, e, s, s_lo)
+            others, others_lo = add_pairs(others, others_lo, -u_k, -u_k_lo, m)
+            u_k, u_k_lo = add_pairs(u_k, u_k_lo, peak, peak_lo, m)
+            difference = target_difference(e, u_k, u_k_lo, rest, rest_lo, others, others_lo, m)
+            dx[k] = narrowed(scaled(difference, r, r_lo), m)
+    return weighted(target_loss(u, u_lo, t, t_lo, d, d_lo), weight)

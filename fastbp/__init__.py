@@ -4,8 +4,6 @@ Every function takes NumPy arrays and returns them. They are compiled with Numba
 for each dtype; importing fastbp does not start the compiler.
 """
 
-from typing import Any
-
 from .ops import (
     linear,
     linear_backward,
@@ -49,7 +47,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "verify":  # its module is only loaded when it is asked for
         from .testing import verify
 

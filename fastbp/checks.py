@@ -33,16 +33,15 @@ def _as_array(x: Any, name: str) -> Array:
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be lost; pass its data")
     try:
-        array: Array = np.asarray(x)
+        return np.asarray(x)
     except ValueError as error:  # a ragged list
         raise ValueError(f"{name} is no array: {error}") from None
-    return array
 
 
 def like_first(x: Any, name: str, first: Array) -> Array:
     """x as an array of first's dtype, which decides where float arguments differ."""
     x = as_values(x, name)
-    return x if x.dtype == first.dtype else x.astype(first.dtype)
+    return x if x.dtype == first.dtype else x.astype(first.dtype)  # type: ignore[no-any-return]
 
 
 def same_shape(x: Array, name: str, shape: tuple[int, ...], of: str) -> None:

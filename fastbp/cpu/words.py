@@ -4,7 +4,7 @@ Two kinds of pointer exist. One goes along a single row, a vector of its numbers
 other, `Columns`, stands for as many short rows as a vector has lanes: they have been transposed
 into a tile, and a vector holds one column of all of them. To a traversal both look the same, but
 that `lanes` of a tile is 1, and that what is folded across the lanes of a row stays as it is in a
-tile; so a function for one row, compiled for the other pointer, computes sixteen short rows at once.
+tile; so a function for one row, compiled for the other pointer, computes sixteen rows at once.
 """
 
 from collections.abc import Callable

@@ -80,9 +80,11 @@ def larger(x: Number, y: Number) -> Number:
 # exp --------------------------------------------------------------------------------------------
 
 LOG2_E = 1.4426950408889634
-# ln 2 = HI + LO, with so few bits in HI that n·HI is exact for every n that occurs.
-LN2 = {32: (_hex("0x1.62e400p-1"), _hex("0x1.7f7d1cp-20")),
-       64: (_hex("0x1.62e42fefa0000p-1"), _hex("0x1.cf79abc9e3b3ap-40"))}  # fmt: skip
+# ln 2 = HI + LO. n·HI is never rounded alone: x - n·HI, which is exact, comes from one fma.
+LN2 = {
+    32: (_hex("0x1.62e430p-1"), _hex("-0x1.05c610p-29")),
+    64: (_hex("0x1.62e42fefa39efp-1"), _hex("0x1.abc9e3b39803fp-56")),
+}
 # Adding this to a small number rounds it to an integer n, which then stands in the lowest bits.
 # The bias makes those bits, shifted up to the exponent's place, read 2^(n + 64) or 2^(n + 512):
 # large enough to be a normal number whenever e^x is not 0, and taken away by UNBIAS at the end,
@@ -148,6 +150,15 @@ def biased_exp_pair(x: Number) -> Pair:
     return hi * power, lo * power
 
 
+def biased_exp_quick_pair(x: Number) -> Pair:
+    """As `biased_exp_pair`, with an error of 1/4 ULP of hi, in 4 operations fewer."""
+    smallest = EXP_UNDERFLOWS[x.bits]
+    r, r_lo, power = _reduce(where(x < smallest, smallest, x), 0.0)
+    q = fma(polynomial(r, EXP[x.bits]), r * r, r)
+    hi = fma(q, power, power)
+    return hi, fma(r_lo, hi, fma(q, power, power - hi))
+
+
 def exp_pair(x: Number) -> Pair:
     """exp(x) for x <= 0 as hi + lo."""
     hi, lo = biased_exp_pair(x)
@@ -156,8 +167,6 @@ def exp_pair(x: Number) -> Pair:
 
 # log --------------------------------------------------------------------------------------------
 
-LN2_PAIR = {32: (_hex("0x1.62e430p-1"), _hex("-0x1.05c610p-29")),
-            64: (_hex("0x1.62e42fefa39efp-1"), _hex("0x1.abc9e3b39803fp-56"))}  # fmt: skip
 # (log(1 + f) - f + f²/2) / f³ on [-1/4, 1/2]: error 2^-27.9.
 LOG1P_32 = [_hex(c) for c in (
     "0x1.555588p-2", "-0x1.fffeb4p-3", "0x1.996deap-3", "-0x1.55302ap-3", "0x1.28d47ap-3",
@@ -181,7 +190,7 @@ def log1p_of_fraction(z: Number, z_lo: Number) -> Pair:
     """log(1 + z + z_lo) for 0 <= z <= 1, as hi + lo."""
     # Above 1/2, log(1 + z) = ln 2 + log(1 + (z - 1)/2). Below it, z - 1 would not be exact.
     big = z > 0.5
-    ln2_hi, ln2_lo = LN2_PAIR[z.bits]
+    ln2_hi, ln2_lo = LN2[z.bits]
     f = where(big, (z - 1.0) * 0.5, z)
     f_lo = where(big, z_lo * 0.5, z_lo)
     f_lo = fma(f_lo, f * f, fma(-f_lo, f, f_lo))  # f_lo / (1 + f)
@@ -196,7 +205,7 @@ def log1p_of_fraction(z: Number, z_lo: Number) -> Pair:
     return hi, (f - (hi - base)) + tail
 
 
-# ln 2 = HI + LO again, HI with 21 bits fewer than float64, so that k·HI is exact.
+# ln 2 = HI + LO again, HI with 21 bits fewer than float64: here k·HI itself must be exact.
 LN2_LOG = (_hex("0x1.62e42fee00000p-1"), _hex("0x1.a39ef35793c76p-33"))
 SQRT_HALF_BITS = 0x3FE6A09E667F3BCD
 

@@ -13,7 +13,7 @@ from .elementary import (
     Number,
     Pair,
     biased_exp_minus,
-    biased_exp_pair,
+    biased_exp_quick_pair,
     exp_pair,
     fma,
     larger,
@@ -32,20 +32,23 @@ from .elementary import (
 
 
 def sigmoid(x: Number) -> Number:
-    """σ(x) = 1 / (1 + e^-x), exact in both tails; error <= 0.67 ULP.
+    """σ(x) = 1 / (1 + e^-x), exact in both tails; error <= 0.97 ULP.
 
-    With z = e^-|x|, σ is z / (1 + z) or 1 / (1 + z). Top and bottom both carry the bias of
-    `biased_exp_pair`, so that a subnormal σ is rounded once, by the division.
+    With z = e^-|x|, σ is z / (1 + z) or 1 / (1 + z), and the quotient is corrected by its residual.
+    Top and bottom both carry the bias of the exponential, so that a subnormal σ is rounded once, by
+    the division.
     """
     one = 1.0 / UNBIAS[x.bits]
-    z, z_lo = biased_exp_pair(-abs(x))
-    top, top_lo = where(x < 0.0, z, one), where(x < 0.0, z_lo, 0.0)
+    z, z_lo = biased_exp_quick_pair(-abs(x))
+    negative = x < 0.0
+    top = where(negative, z, one)
     bottom = z + one
-    bottom_lo = (z - (bottom - one)) + z_lo
+    bottom_lo = z - (bottom - one)
     reciprocal = 1.0 / bottom
     q = top * reciprocal
-    residual = fma(-q, bottom_lo, fma(-q, bottom, top) + top_lo)
-    return fma(residual, reciprocal, q)
+    residual = fma(-q, bottom, top)
+    residual = where(negative, residual + z_lo, residual)
+    return fma(fma(-q, bottom_lo, residual), reciprocal, q)
 
 
 def sigmoid_slope(x: Number) -> Number:

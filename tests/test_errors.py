@@ -90,7 +90,8 @@ CASES = {
     # linear
     "features": (("linear", (X, np.ones((4, 2))), {}), ValueError, "weight 4 in_out 3 x"),
     "features out_in": (
-        ("linear", (X, np.ones((3, 2))), {"weight_layout": "out_in"}), ValueError, "weight 2 out_in 3"),
+        ("linear", (X, np.ones((3, 2))), {"weight_layout": "out_in"}),
+        ValueError, "weight 2 out_in 3"),
     "bias": (("linear", (X, np.ones((3, 2)), np.ones(3)), {}), ValueError, "bias (3,) (2,)"),
     "1-D weight": (("linear", (X, np.ones(3)), {}), ValueError, "weight 1-D 2-D"),
     "number": (("linear", (1.0, np.ones((3, 2))), {}), ValueError, "x"),

@@ -19,10 +19,9 @@ from typing import Any
 
 import numpy as np
 
-Kernel = Callable[..., Any]
+from .elementwise import PARALLEL_FROM
 
-# Sharing work costs 2 to 3 µs: about as much as 10⁴ exponentials take.
-PARALLEL_FROM = 32768
+Kernel = Callable[..., Any]
 
 FORMULAS = ("fastbp.elementary", "fastbp.formulas")  # their functions are traced, not compiled
 
@@ -111,6 +110,13 @@ if hasattr(os, "register_at_fork"):
 
 
 # compiling --------------------------------------------------------------------------------------
+
+
+def function(source: Kernel, *arguments: Any) -> Kernel:
+    """A compiled function of arguments like these, which is no kernel: it has no range."""
+    with _compiling:
+        signature = tuple(numba_type(a) for a in arguments)
+        return _compiled(full_name(source), source, signature, parallel=False).entry_point  # type: ignore[no-any-return]
 
 
 def _build(kernel: Kernel, key: Any, arguments: tuple[Any, ...]) -> Callable[..., Any]:

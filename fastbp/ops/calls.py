@@ -6,12 +6,16 @@ import numpy as np
 
 from ..arrays import Array, in_one_order, put_back, rows_of, rows_to_write
 from ..checks import as_axes, as_out, as_values, same_shape
-from ..cpu.run import PARALLEL_FROM, Kernel, entries, launch
+from ..cpu.elementwise import if_small
+from ..cpu.run import Kernel, function, launch
 
 Axis = int | tuple[int, ...] | None
 
 # Elementwise ranges begin at multiples of this, so that they do not share cache lines.
 GRAIN = 1024
+
+# Compiled `if_small` of a kernel, by its dtype and number of axes.
+small: dict[tuple[Kernel, str, int], Kernel] = {}
 
 
 def map_rows(kernel: Kernel, inputs: dict[str, Array], axis: Axis, out: Array | None) -> Array:
@@ -31,23 +35,25 @@ def map_rows(kernel: Kernel, inputs: dict[str, Array], axis: Axis, out: Array | 
 
 
 def map_element(kernel: Kernel, x: Any, out: Array | None) -> Any:
-    """`map_elements` for one input, in 1 µs where there is nothing to convert or to share."""
-    if type(x) is np.ndarray and 0 < x.size < PARALLEL_FROM and x.ndim:
+    """`map_elements` for one input, in less than 1 µs where there is nothing to convert."""
+    if type(x) is np.ndarray:
         dtype = x.dtype
-        flags = x.flags
-        entry = entries.get((kernel, (dtype.char, x.ndim)))
-        if entry is not None and dtype.isnative and flags.c_contiguous and flags.aligned:
-            if out is None:
-                out = np.empty(x.shape, dtype)
-                entry(0, x.size, x, out)
-                return out
-            # Arrays that own their memory do not overlap.
-            if type(out) is np.ndarray and out.base is None and x.base is None:
-                flags = out.flags
-                if flags.carray and out.dtype == dtype and out.shape == x.shape:
-                    entry(0, x.size, x, out)
-                    return out
-    return map_elements(kernel, {"x": as_values(x, "x")}, out)
+        entry = small.get((kernel, dtype.char, x.ndim))
+        if entry is not None and dtype.isnative:
+            result = np.empty(x.shape, dtype) if out is None else out
+            if out is None or (
+                type(out) is np.ndarray
+                and out.dtype == dtype
+                and out.ndim == x.ndim
+                and out.flags.writeable
+            ):
+                if entry(x, result):
+                    return result
+    x = as_values(x, "x")
+    result = map_elements(kernel, {"x": x}, out)
+    if x.ndim and (kernel, x.dtype.char, x.ndim) not in small:
+        small[kernel, x.dtype.char, x.ndim] = function(if_small(kernel), x, x)
+    return result
 
 
 def map_elements(kernel: Kernel, inputs: dict[str, Array], out: Array | None) -> Any:

@@ -157,7 +157,7 @@ def gradcheck(
         numeric = np.empty(values_.shape, np.float64)
         for i in np.ndindex(values_.shape):
             saved = values_[i]
-            h = step * max(1.0, abs(saved))
+            h = step * max(1.0, abs(float(saved)))
             values_[i] = saved + h
             above = np.sum(dy * layer.forward(*inputs))
             values_[i] = saved - h

@@ -133,7 +133,7 @@ def test_cross_entropy_of_probabilities_against_mpmath(row, dtype, limit):
     # Of p_j U - u_j, what belongs to j alone cancels exactly; the rest is the error's scale.
     scale = [max(pj * (total - uj), uj * (1 - pj)) for pj, uj in zip(p, u, strict=True)]
     gradient = [pj * total - uj for pj, uj in zip(p, u, strict=True)]
-    assert ulps(dlogits, gradient, [s if s else mpmath.mpf(1) for s in scale]) <= 2 * limit
+    assert ulps(dlogits, gradient, [s or mpmath.mpf(1) for s in scale]) <= 2 * limit
 
 
 @rows
@@ -155,7 +155,7 @@ def test_backward_passes_against_mpmath(row):
         p = [mpmath.exp(v) for v in exact(log_y)]
         expected = [gj - pj * mpmath.fsum(g) for pj, gj in zip(p, g, strict=True)]
         scale = [max(abs(gj) * (1 - pj), pj) * 12 for pj, gj in zip(p, g, strict=True)]
-        scale = [s if s else mpmath.mpf(1) for s in scale]
+        scale = [s or mpmath.mpf(1) for s in scale]
         assert ulps(ref.log_softmax_backward(dy, log_y), expected, scale) <= 3
 
     lse = ref.logsumexp(row)

@@ -19,9 +19,9 @@ PACKAGE = Path(fastbp.__file__).parent
 # What a process does that needs one kernel, and what it prints then.
 ASK = """
 import numpy as np, fastbp
-print(fastbp.sigmoid(np.array([0.0, 2.0], np.float32)))
+print(fastbp.softmax(np.array([0.0, 2.0], np.float32)))
 """
-ANSWER = "[0.5       0.8807971]\n"
+ANSWER = "[0.11920292 0.880797  ]\n"
 
 COMPILING_IS_AN_ERROR = """
 from numba.core import compiler
@@ -88,8 +88,8 @@ def compilations(monkeypatch):
 
 def ask():
     """Use one kernel and check what it says."""
-    y = fastbp.sigmoid(np.array([0.0, 2.0], np.float32))
-    np.testing.assert_array_equal(y, np.array([0.5, 0.8807971], np.float32))
+    y = fastbp.softmax(np.array([0.0, 2.0], np.float32))
+    np.testing.assert_array_equal(y, np.array([0.11920292, 0.880797], np.float32))
 
 
 def ask_anew():
@@ -160,7 +160,7 @@ except ValueError:
 def test_the_second_process_compiles_nothing(tmp_path):
     assert python(ASK, cache_dir=tmp_path) == ANSWER
     kept = kernels(tmp_path)
-    assert len(kept) == 1
+    assert len(kept) >= 1
     assert python(COMPILING_IS_AN_ERROR + ASK, cache_dir=tmp_path) == ANSWER
     assert kernels(tmp_path) == kept
 
@@ -186,7 +186,7 @@ def test_a_changed_source_is_never_answered_with_old_kernels(tmp_path):
     assert python(code, package=package, cache_dir=folder) == f"{package}/__init__.py 1.25\n"
     now = kernels(folder)
     assert {path: content for path, content in now.items() if path in kept} == kept
-    assert len(now) == 2 * len(kept) == 2
+    assert len(now) == 2 * len(kept) >= 2
     assert len({path.parent for path in now}) == 2
 
     formulas.write_text(source, "utf-8")  # and back: the first kernels are good again
@@ -218,13 +218,13 @@ def test_a_folder_that_cannot_be_written_costs_time_only(place, tmp_path):
 
 def test_a_kernel_is_compiled_once(cache_dir, compilations):
     ask()
-    assert "kernel" in compilations
+    assert "softmax_rows" in compilations
     compilations.clear()
     ask()
     ask_anew()
     assert compilations == []
-    assert len(kernels(cache_dir)) == 1
-    assert cache.size() == (1, sum(map(len, kernels(cache_dir).values())))
+    kept = kernels(cache_dir)
+    assert cache.size() == (len(kept), sum(map(len, kept.values())))
 
 
 def damaged(content):
@@ -247,35 +247,38 @@ def damaged(content):
 @pytest.mark.parametrize("damage", damaged(bytes(100)))
 def test_a_damaged_file_is_ignored_and_replaced(damage, cache_dir, compilations):
     ask()
-    ((path, content),) = kernels(cache_dir).items()
-    path.write_bytes(damaged(content)[damage])
+    kept = kernels(cache_dir)
+    for path, content in kept.items():
+        path.write_bytes(damaged(content)[damage])
     compilations.clear()
     ask_anew()
-    assert compilations.count("kernel") == 1
-    assert list(kernels(cache_dir)) == [path]
+    assert "softmax_rows" in compilations
+    assert kernels(cache_dir).keys() == kept.keys()
+    compilations.clear()
     ask_anew()  # the file is good again
-    assert compilations.count("kernel") == 1
+    assert compilations == []
 
 
 def test_a_folder_in_the_place_of_a_file_is_left_alone(cache_dir, compilations):
     ask()
-    (path,) = kernels(cache_dir)
-    path.unlink()
-    path.mkdir()
+    paths = list(kernels(cache_dir))
+    for path in paths:
+        path.unlink()
+        path.mkdir()
     compilations.clear()
     ask_anew()
-    assert compilations.count("kernel") == 1
-    assert path.is_dir()
+    assert "softmax_rows" in compilations
+    assert all(path.is_dir() for path in paths)
     assert kernels(cache_dir) == {}  # nor does anything half written stay behind
 
 
 def test_dtypes_and_threads_have_kernels_of_their_own(cache_dir, compilations, monkeypatch):
     monkeypatch.setattr(run, "usable_threads", lambda: 2)
-    many = np.zeros(2 * run.PARALLEL_FROM, np.float32)
+    many = np.zeros((4, run.PARALLEL_FROM), np.float32)
 
     def ask_all():
-        for x in (many[:10], many, many.astype(np.float64)):
-            assert set(fastbp.sigmoid(x)) == {0.5}
+        for x in (many[:, :10], many, many.astype(np.float64)):
+            assert set(fastbp.softmax(x).ravel()) == {np.float32(1 / x.shape[1])}
 
     ask_all()
     assert compilations.count("shared") == 2  # the parallel loop, for each dtype
@@ -286,23 +289,23 @@ def test_dtypes_and_threads_have_kernels_of_their_own(cache_dir, compilations, m
     assert compilations == []
 
 
-def test_no_kernel_is_taken_for_another(cache_dir):
+def test_no_kernel_is_taken_for_another(tmp_path):
     """All of these have the same types of arguments."""
-    x = np.linspace(-3, 3, 7)
-    sigmoid = 1 / (1 + np.exp(-x))
-
-    def ask_all():
-        np.testing.assert_allclose(fastbp.sigmoid(x), sigmoid)
-        np.testing.assert_allclose(fastbp.log_sigmoid(x), np.log(sigmoid))
-        np.testing.assert_allclose(fastbp.sigmoid_backward(x, x), x * x * (1 - x))
-        np.testing.assert_allclose(fastbp.sigmoid_backward(x, x=x), x * sigmoid * (1 - sigmoid))
-        np.testing.assert_allclose(fastbp.log_sigmoid_backward(x, x), x * (1 - sigmoid))
-        np.testing.assert_allclose(np.exp(fastbp.log_softmax(x)), fastbp.softmax(x))
-
-    ask_all()
-    assert len(kernels(cache_dir)) == len(run.entries) == 7
-    forget()
-    ask_all()
+    code = """
+import numpy as np, fastbp
+x = np.linspace(-3, 3, 7)
+sigmoid = 1 / (1 + np.exp(-x))
+for _ in range(2):  # the second time, by what the first one compiled
+    np.testing.assert_allclose(fastbp.sigmoid(x), sigmoid)
+    np.testing.assert_allclose(fastbp.log_sigmoid(x), np.log(sigmoid))
+    np.testing.assert_allclose(fastbp.sigmoid_backward(x, x), x * x * (1 - x))
+    np.testing.assert_allclose(fastbp.sigmoid_backward(x, x=x), x * sigmoid * (1 - sigmoid))
+    np.testing.assert_allclose(fastbp.log_sigmoid_backward(x, x), x * (1 - sigmoid))
+    np.testing.assert_allclose(np.exp(fastbp.log_softmax(x)), fastbp.softmax(x))
+"""
+    assert python(code, cache_dir=tmp_path) == ""
+    assert len(kernels(tmp_path)) >= 7
+    assert python(COMPILING_IS_AN_ERROR + code, cache_dir=tmp_path) == ""
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):
@@ -373,4 +376,4 @@ def test_info_describes_the_machine_and_the_cache(cache_dir, capsys):
     for word in (fastbp.__version__, "CPU", "vector", "threads", "threading layer", "devices"):
         assert word.lower() in captured.out.lower()
     assert str(cache_dir) in captured.out
-    assert re.search(r"\b1 kernel", captured.out)
+    assert re.search(r"\b[1-9]\d* kernel", captured.out)

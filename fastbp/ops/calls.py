@@ -41,19 +41,20 @@ def map_element(kernel: Kernel, x: Any, out: Array | None) -> Any:
         entry = small.get((kernel, dtype.char, x.ndim))
         if entry is not None and dtype.isnative:
             result = np.empty(x.shape, dtype) if out is None else out
-            if out is None or (
-                type(out) is np.ndarray
-                and out.dtype == dtype
-                and out.ndim == x.ndim
-                and out.flags.writeable
-            ):
-                if entry(x, result):
-                    return result
+            if (out is None or _fits(out, dtype, x.ndim)) and entry(x, result):
+                return result
     x = as_values(x, "x")
     result = map_elements(kernel, {"x": x}, out)
     if x.ndim and (kernel, x.dtype.char, x.ndim) not in small:
         small[kernel, x.dtype.char, x.ndim] = function(if_small(kernel), x, x)
     return result
+
+
+def _fits(out: Any, dtype: np.dtype[Any], ndim: int) -> bool:
+    """Whether compiled code may look at out: it cannot tell a dtype or what is read-only."""
+    return (
+        type(out) is np.ndarray and out.dtype == dtype and out.ndim == ndim and out.flags.writeable
+    )
 
 
 def map_elements(kernel: Kernel, inputs: dict[str, Array], out: Array | None) -> Any:

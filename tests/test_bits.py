@@ -79,11 +79,11 @@ def taken(named, rows):
 @pytest.mark.parametrize("name", [name for name in NAMES if is_of_rows(name)])
 def test_a_row_does_not_depend_on_its_batch(name, dtype):
     function = OPS[name].function
-    for n_columns in (1, 2, 5, 16, 33, 64, 65, 100, 1000, 4097):
-        named = per_row(name, OPS[name].named(arguments_for(name, (12, n_columns), dtype)))
+    for n_columns in (1, 2, 5, 16, 17, 32, 33, 64, 65, 100, 1000, 4097):
+        named = per_row(name, OPS[name].named(arguments_for(name, (40, n_columns), dtype)))
         whole = function(**named)
         parts = whole if isinstance(whole, tuple) else (whole,)
-        orders = [[3], [11], [0, 1], [7, 3, 3], list(range(11, -1, -1))]
+        orders = [[3], [39], [0, 1], [7, 3, 3], list(range(39, -1, -1))]
         if n_columns == 4097:
             orders.append([3, 7] * 10)  # large enough for several threads
         for rows in orders:

@@ -18,8 +18,8 @@ from fastbp.testing.check import error_of_reference
 inf, nan = np.inf, np.nan
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
 SHAPES = [
-    (0, 3), (1, 1), (5, 1), (1, 16), (3, 1), (2, 3), (5, 7), (7, 16), (3, 17), (33, 10), (4, 63),
-    (4, 64), (4, 65), (3, 1000), (2, 4097),
+    (0, 3), (1, 1), (5, 1), (1, 16), (3, 1), (2, 3), (5, 7), (37, 16), (3, 17), (33, 10), (5, 32),
+    (3, 33), (4, 63), (4, 64), (4, 65), (3, 1000), (2, 4097),
     (40, 1000), (1, 40000),  # large enough for several threads
 ]  # fmt: skip
 # BLAS libraries sum in an order that depends on shape and layout, and so their bits do.
@@ -437,7 +437,7 @@ def test_numbers(dtype):
 # The table of the interface, a row at a time. Each is planted among ordinary rows, whose results
 # must be the same bits as without it, and at several places of short and long rows.
 
-WIDTHS = [2, 3, 16, 17, 70, 5000]
+WIDTHS = [2, 3, 16, 17, 33, 70, 5000]
 
 
 def planted(dtype, n_columns, values):

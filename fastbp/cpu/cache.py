@@ -85,9 +85,12 @@ def save(name: str, signature: Any, context: Any, compiled: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written aside and renamed, so that no process ever reads half a file.
         handle, aside = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(payload).digest() + payload)
-        os.replace(aside, path)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(hashlib.sha256(payload).digest() + payload)
+            os.replace(aside, path)
+        except OSError:
+            os.unlink(aside)
     except (OSError, RuntimeError):
         return
 

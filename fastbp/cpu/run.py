@@ -192,8 +192,8 @@ def _shared() -> Kernel:
 def full_name(function: Any) -> str:
     """A name that no other function of fastbp has: it tells what a closure closes over."""
     closed = [cell.cell_contents for cell in function.__closure__ or ()]
-    names = ", ".join(full_name(c) for c in closed if isinstance(c, FunctionType))
-    return f"{function.__module__}.{function.__qualname__}({names})"
+    names = (full_name(c) if isinstance(c, FunctionType) else repr(c) for c in closed)
+    return f"{function.__module__}.{function.__qualname__}({', '.join(names)})"
 
 
 def numba_type(argument: Any) -> Any:
@@ -213,12 +213,12 @@ def numba_type(argument: Any) -> Any:
 def _teach(function: Any) -> None:
     """Make Numba know every function of fastbp that this one calls.
 
-    Formulas are traced and the words of `vectors` have their own meaning (in `simd` and `words`);
+    Formulas are traced and the words of `vectors` have their own meaning (in `words` and `tiles`);
     all others are compiled as they stand.
     """
     from numba.extending import register_jitable
 
-    from . import simd, words  # noqa: F401  (words makes itself known)
+    from . import simd, tiles, words  # noqa: F401  (both make their words known)
 
     if function in _taught or function.__module__ == "fastbp.cpu.vectors":
         return

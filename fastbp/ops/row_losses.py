@@ -6,6 +6,7 @@ the mean. Kernels look again, so that labels changed meanwhile cannot make them 
 
 import math
 import operator
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from ..arrays import Array, rows_of
 from ..checks import as_axis, as_out, as_values, like_first, one_of, same_shape
+from ..cpu.rows import Smoothing
 from ..cpu.run import serial
 from ..formulas import add_pairs
 
@@ -160,7 +162,7 @@ def _bad_label(labels: Array, bad: int, rows_shape: tuple[int, ...], n_classes: 
     return f"targets has label {labels[bad]}{place}; expected 0 to {n_classes - 1}"
 
 
-def gradient_like(problem: RowLoss, out: Array | None) -> Array:
+def gradient_like(problem: RowLoss, out: Array | None, dloss: Array | None = None) -> Array:
     """`out`, checked, or a new array for the gradient by the logits."""
     logits = problem.logits
     if out is None:
@@ -170,6 +172,8 @@ def gradient_like(problem: RowLoss, out: Array | None) -> Array:
         "class_weight": problem.class_weight,
         "sample_weight": problem.sample_weight,
     }
+    if dloss is not None:
+        inputs["dloss"] = dloss
     if problem.labels is not None:
         inputs["targets"] = problem.labels
     if problem.probabilities is not None:
@@ -193,6 +197,14 @@ def reduced(sums: Array, problem: RowLoss) -> Any:
         return dtype.type(total)
     with np.errstate(over="ignore"):
         return dtype.type(total)
+
+
+def as_smoothing(epsilon: float, n_classes: int) -> Smoothing:
+    """1 - ε and ε / n_classes, each with its rounding error."""
+    keep, share = 1.0 - epsilon, epsilon / n_classes
+    keep_lo = float(1 - Fraction(epsilon) - Fraction(keep))
+    share_lo = float(Fraction(epsilon) / n_classes - Fraction(share))
+    return keep, keep_lo, share, share_lo
 
 
 # kernels ------------------------------------------------------------------------------------------

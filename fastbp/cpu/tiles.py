@@ -1,0 +1,177 @@
+"""The words of `vectors` that speak of tiles: transposing short rows into one and back."""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core.typing.templates import signature
+
+from . import vectors
+from .simd import I32, I64, IR, LANES, Vector, constant, ir_type
+from .words import (
+    Columns,
+    address_of,
+    double_behind,
+    masked_load,
+    masked_store,
+    row_address,
+    vector_behind,
+    word,
+)
+
+# A tile has room for rows of up to this many vectors.
+TILE_VECTORS = 2
+
+
+@word(vectors.longest_short_row)
+def _longest_short_row(x: types.Array) -> Any:
+    return signature(types.intp, x), lambda context, b, x_: I64(TILE_VECTORS * LANES[x.dtype])
+
+
+@word(vectors.rows_in_tile)
+def _rows_in_tile(x: types.Array) -> Any:
+    return signature(types.intp, x), lambda context, b, x_: I64(LANES[x.dtype])
+
+
+def transposed(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
+    """A square of vectors transposed: log2(lanes) times, each is interleaved with its partner."""
+    n = len(rows)
+    low = [i // 2 + n * (i % 2) for i in range(n)]
+    masks = [
+        ir.Constant(ir.VectorType(I32, n), [i + offset for i in low]) for offset in (0, n // 2)
+    ]
+    for _ in range(n.bit_length() - 1):
+        pairs = list(zip(rows[: n // 2], rows[n // 2 :], strict=True))
+        rows = [b.shuffle_vector(x, y, mask) for x, y in pairs for mask in masks]
+    return rows
+
+
+def _lines(
+    context: Any, b: ir.IRBuilder, x: types.Array, x_: ir.Value, i: ir.Value, k: ir.Value
+) -> list[tuple[ir.Value, ir.Value]]:
+    """Address of each row of a tile, and whether it is one of the k that exist."""
+    lanes = range(LANES[x.dtype])
+    return [
+        (row_address(context, b, x, x_, b.add(i, I64(r))), b.icmp_signed("<", I64(r), k))
+        for r in lanes
+    ]
+
+
+@word(vectors.read_tile)
+def _read_tile(x: types.Array, i: types.Type, k: types.Type, n: types.Type) -> Any:
+    kind = vector_behind(x)
+
+    def write(context: Any, b: ir.IRBuilder, x_: Any, i_: Any, k_: Any, n_: Any) -> ir.Value:
+        room = I64(TILE_VECTORS * kind.lanes * kind.lanes)
+        with b.goto_entry_block():
+            tile = b.alloca(IR[x.dtype], room)
+            tile.align = 64
+        lines = _lines(context, b, x, x_, i_, k_)
+        zero = constant(kind, 0.0)
+        for first in range(0, TILE_VECTORS * kind.lanes, kind.lanes):
+            with b.if_then(b.icmp_signed(">", n_, I64(first))):
+                left = b.sub(n_, I64(first))
+                rows = []
+                for address, exists in lines:
+                    p = b.bitcast(b.gep(address, [I64(first)]), ir_type(kind).as_pointer())
+                    rows.append(masked_load(b, p, b.select(exists, left, I64(0)), zero, kind))
+                for j, column in enumerate(transposed(b, rows)):
+                    b.store(column, address_of(b, tile, I64(first + j), Columns(x.dtype)), align=64)
+        return tile
+
+    return signature(Columns(x.dtype), x, types.intp, types.intp, types.intp), write
+
+
+@word(vectors.write_tile)
+def _write_tile(tile: Columns, x: types.Array, i: types.Type, k: types.Type, n: types.Type) -> Any:
+    kind = vector_behind(x)
+
+    def write(
+        context: Any, b: ir.IRBuilder, tile_: Any, x_: Any, i_: Any, k_: Any, n_: Any
+    ) -> None:
+        lines = _lines(context, b, x, x_, i_, k_)
+        for first in range(0, TILE_VECTORS * kind.lanes, kind.lanes):
+            with b.if_then(b.icmp_signed(">", n_, I64(first))):
+                left = b.sub(n_, I64(first))
+                columns = [
+                    b.load(address_of(b, tile_, I64(first + j), tile), align=64)
+                    for j in range(kind.lanes)
+                ]
+                for row, (address, exists) in zip(transposed(b, columns), lines, strict=True):
+                    p = b.bitcast(b.gep(address, [I64(first)]), ir_type(kind).as_pointer())
+                    masked_store(b, row, p, b.select(exists, left, I64(0)), kind)
+
+    return signature(types.void, tile, x, types.intp, types.intp, types.intp), write
+
+
+@word(vectors.tile_if)
+def _tile_if(tile: Columns, array: types.Type) -> Any:
+    if array == types.none:
+        return signature(types.none, tile, array), lambda *_: None
+    return signature(tile, tile, array), lambda context, b, tile_, array_: tile_
+
+
+@word(vectors.lane_numbers)
+def _lane_numbers(x: types.Array) -> Any:
+    def write(context: Any, b: ir.IRBuilder, x_: ir.Value) -> ir.Value:
+        with b.goto_entry_block():
+            room = b.alloca(IR[types.float64], I64(LANES[x.dtype]))
+            room.align = 64
+        return room
+
+    return signature(types.CPointer(types.float64), x), write
+
+
+@word(vectors.load_lanes)
+def _load_lanes(tile: Columns, numbers: types.CPointer) -> Any:
+    kind = double_behind(tile)
+
+    def write(context: Any, b: ir.IRBuilder, tile_: ir.Value, numbers_: ir.Value) -> ir.Value:
+        return b.load(b.bitcast(numbers_, ir_type(kind).as_pointer()), align=8)
+
+    return signature(kind, tile, numbers), write
+
+
+@word(vectors.store_lanes)
+def _store_lanes(tile: Columns, numbers: types.CPointer, v: Vector) -> Any:
+    def write(context: Any, b: ir.IRBuilder, tile_: Any, numbers_: Any, v_: Any) -> None:
+        b.store(v_, b.bitcast(numbers_, ir_type(v).as_pointer()), align=8)
+
+    return signature(types.void, tile, numbers, v), write
+
+
+def _places(b: ir.IRBuilder, p: types.Type, p_: ir.Value, k: ir.Value) -> list[ir.Value]:
+    """The address p[k], or in each row of a tile its own."""
+    if not isinstance(p, Columns):
+        return [b.gep(p_, [k])]
+    lanes = LANES[p.dtype]
+    columns = [b.fptosi(b.extract_element(k, I32(i)), I64) for i in range(lanes)]
+    return [b.gep(p_, [b.add(b.mul(c, I64(lanes)), I64(i))]) for i, c in enumerate(columns)]
+
+
+@word(vectors.pick)
+def _pick(p: types.Type, k: types.Type) -> Any:
+    tile = isinstance(p, Columns)
+    kind = vector_behind(p) if tile else p.dtype
+
+    def write(context: Any, b: ir.IRBuilder, p_: ir.Value, k_: ir.Value) -> ir.Value:
+        values = [b.load(place) for place in _places(b, p, p_, k_)]
+        if not tile:
+            return values[0]
+        picked = ir.Constant(ir_type(kind), ir.Undefined)
+        for i, value in enumerate(values):
+            picked = b.insert_element(picked, value, I32(i))
+        return picked
+
+    return signature(kind, p, k if tile else types.intp), write
+
+
+@word(vectors.put)
+def _put(p: types.Type, k: types.Type, value: types.Type) -> Any:
+    tile = isinstance(p, Columns)
+
+    def write(context: Any, b: ir.IRBuilder, p_: Any, k_: Any, value_: Any) -> None:
+        for i, place in enumerate(_places(b, p, p_, k_)):
+            b.store(b.extract_element(value_, I32(i)) if tile else value_, place)
+
+    return signature(types.void, p, k if tile else types.intp, value), write

@@ -13,7 +13,7 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 def as_values(x: Any, name: str) -> Array:
     """x as a float32 or float64 array; integers, bools, lists and numbers become float64."""
     if type(x) is not np.ndarray:
-        x = _as_array(x, name)
+        x = as_array(x, name)
     if x.dtype in FLOATS:  # false for swapped bytes
         return x  # type: ignore[no-any-return]
     if x.dtype.kind in "biu":
@@ -23,7 +23,8 @@ def as_values(x: Any, name: str) -> Array:
     raise TypeError(f"{name} has dtype {x.dtype}; expected float32, float64, integers or bools")
 
 
-def _as_array(x: Any, name: str) -> Array:
+def as_array(x: Any, name: str) -> Array:
+    """x as a NumPy array of any dtype; arrays of other libraries are not taken for NumPy's."""
     if not isinstance(x, np.ndarray):
         if hasattr(x, "__cuda_array_interface__"):
             raise RuntimeError(f"{name} lives on a CUDA device; this version computes on CPUs")

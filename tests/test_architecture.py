@@ -51,6 +51,7 @@ LATER = {
 # but for these files.
 AT_ONCE = {  # imported by `run` when it compiles
     "cpu/simd.py": {"numba", "llvmlite"},
+    "cpu/tiles.py": {"numba", "llvmlite"},
     "cpu/words.py": {"numba", "llvmlite"},
 }
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays import Array, rows_of
-from ..checks import as_axis, as_out, as_values, like_first, one_of, same_shape
+from ..checks import as_array, as_axis, as_out, as_values, like_first, one_of, same_shape
 from ..cpu.rows import Smoothing
 from ..cpu.run import serial
 from ..formulas import add_pairs
@@ -122,7 +122,7 @@ def _targets(
     targets: Any, logits: Array, rows_shape: tuple[int, ...]
 ) -> tuple[Array | None, Array | None]:
     """(labels, None) or (None, probabilities)."""
-    array = targets if isinstance(targets, np.ndarray) else np.asarray(targets)
+    array = as_array(targets, "targets")
     if array.dtype.kind in "iu":
         if array.shape != rows_shape:
             raise ValueError(

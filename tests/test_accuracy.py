@@ -39,17 +39,18 @@ def log_sigmoid_slope(x):
     return fastbp.log_sigmoid_backward(np.ones_like(x), x)
 
 
-# name -> (fastbp's, exact, limit). Measured over every float32 and over the float64 below:
+def exact_slope(x):
+    return reference.sigmoid_backward(np.ones_like(x), x=x)
+
+
+# name -> (fastbp's, exact, limit); and the largest errors that were measured, over every eleventh
+# float32 and over three million float64.
 FUNCTIONS = {
-    "exp": (exp, lambda x: np.exp(np.minimum(x, 0)), 1.0),
-    "sigmoid": (fastbp.sigmoid, reference.sigmoid, 1.0),
-    "log_sigmoid": (fastbp.log_sigmoid, reference.log_sigmoid, 1.0),
-    "sigmoid_backward": (
-        slope,
-        lambda x: reference.sigmoid_backward(np.ones_like(x), x=x),
-        1.6,
-    ),
-    "log_sigmoid_backward": (log_sigmoid_slope, lambda x: reference.sigmoid(-x), 1.0),
+    "exp": (exp, lambda x: np.exp(np.minimum(x, 0)), 1.0),  # 0.87, 0.86
+    "sigmoid": (fastbp.sigmoid, reference.sigmoid, 1.0),  # 0.96, 0.94
+    "log_sigmoid": (fastbp.log_sigmoid, reference.log_sigmoid, 1.0),  # 0.90, 0.89
+    "sigmoid_backward": (slope, exact_slope, 1.6),  # 1.47, 1.46
+    "log_sigmoid_backward": (log_sigmoid_slope, lambda x: reference.sigmoid(-x), 1.0),  # 0.96, 0.94
 }
 functions = pytest.mark.parametrize("name", FUNCTIONS)
 

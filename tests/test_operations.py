@@ -3,6 +3,7 @@
 The table says how an error is measured and how large it may be; see `fastbp.testing.OPS`.
 """
 
+import dataclasses
 import inspect
 import itertools
 
@@ -11,8 +12,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import fastbp
-from fastbp import reference
-from fastbp.testing import OPS, Arguments
+from fastbp import layers, reference, testing
+from fastbp.__main__ import main
+from fastbp.testing import OPS, Arguments, check
 from fastbp.testing.check import error_of_reference
 
 inf, nan = np.inf, np.nan
@@ -785,3 +787,72 @@ def test_extreme_labels_are_bad_and_not_read(kind, policy):
     assert_array_equal(loss[1:], nan if policy == "nan" else 0)
     with pytest.raises(IndexError, match=str(info.max)):
         fastbp.softmax_cross_entropy(x, labels)
+
+
+# the tools built on the table ---------------------------------------------------------------------
+
+
+def test_verify_finds_a_broken_operation(monkeypatch, capsys):
+    """A row for each dtype, and from the command line exit status 1."""
+    rows = fastbp.verify(["softmax", "sigmoid"])
+    assert [(r.operation, r.dtype) for r in rows] == [
+        ("softmax", "float32"), ("softmax", "float64"),
+        ("sigmoid", "float32"), ("sigmoid", "float64"),
+    ]  # fmt: skip
+    assert all(row.ok and 0 < row.error <= row.promise for row in rows)
+
+    two = {name: OPS[name] for name in ("softmax", "sigmoid")}
+    monkeypatch.setattr(testing, "OPS", two)
+    monkeypatch.setattr(check, "OPS", two)
+    assert main(["verify"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 4 + 1
+    assert lines[0].split() == ["operation", "dtype", "error", "promise", "unit"]
+    assert all("ok" in line.split() for line in lines[1:-1])
+
+    for wrong in (np.tanh, lambda x: np.full_like(x, nan)):
+        two["sigmoid"] = dataclasses.replace(OPS["sigmoid"], function=wrong)
+        assert not any(row.ok for row in fastbp.verify(["sigmoid"]))
+        assert main(["verify"]) == 1
+        out = capsys.readouterr().out
+        assert out.count("FAILED") == 2
+        assert out.splitlines()[-1] == "2 of 4 failed"
+
+
+def test_verify_knows_its_operations():
+    with pytest.raises(KeyError, match="hardmax"):
+        fastbp.verify(["hardmax"])
+
+
+def test_gradcheck():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((5, 4))
+    net = layers.Sequential(
+        layers.Linear(4, 3, rng=0, dtype=np.float64), layers.Tanh(), layers.Softmax()
+    )
+    weight = net.params["0.weight"].copy()
+    assert 0 < testing.gradcheck(net, x) <= 1
+    assert_array_equal(net.params["0.weight"], weight)
+    for options in ({}, {"reduction": "none"}, {"label_smoothing": 0.1}):
+        loss = layers.SoftmaxCrossEntropy(**options)
+        assert 0 < testing.gradcheck(loss, x, [0, 1, 2, 3, 0]) <= 1
+
+
+def test_gradcheck_finds_a_wrong_gradient():
+    class Wrong(layers.Linear):
+        def __init__(self, of):
+            super().__init__(3, 2, rng=0, dtype=np.float64)
+            self.of = of
+
+        def backward(self, dy):
+            dx = super().backward(dy)
+            wrong = dx if self.of == "x" else self.grads[self.of]
+            wrong.flat[1] *= 1.001 if self.of != "bias" else nan
+            return dx
+
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    for of, place in (("x", r"\(0, 1\)"), ("weight", r"\(0, 1\)"), ("bias", r"\(1,\)")):
+        with pytest.raises(AssertionError, match=f"gradient of {of} at {place} is .* give"):
+            testing.gradcheck(Wrong(of), x)
+    with pytest.raises(TypeError, match=r"'weight'.*float32; expected float64"):
+        testing.gradcheck(layers.Linear(3, 2), x)

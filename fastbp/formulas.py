@@ -42,13 +42,11 @@ def sigmoid(x: Number) -> Number:
     z, z_lo = biased_exp_quick_pair(-abs(x))
     negative = x < 0.0
     top = where(negative, z, one)
-    bottom = z + one
-    bottom_lo = z - (bottom - one)
-    reciprocal = 1.0 / bottom
+    reciprocal = 1.0 / (z + one)
     q = top * reciprocal
-    residual = fma(-q, bottom, top)
+    residual = fma(-q, z, fma(-q, one, top))  # top - q·(1 + z), 1 + z not rounded
     residual = where(negative, residual + z_lo, residual)
-    return fma(fma(-q, bottom_lo, residual), reciprocal, q)
+    return fma(residual, reciprocal, q)
 
 
 def sigmoid_slope(x: Number) -> Number:

@@ -15,19 +15,22 @@ Formula = Callable[..., Any]
 
 @cache
 def map_one(formula: Formula) -> Kernel:
-    """Kernel of out = formula(x). Two vectors at a time share the formula's constants."""
+    """Kernel of out = formula(x). Four vectors at a time share the formula's constants."""
 
     def kernel(first: int, last: int, x: Any, out: Any) -> None:
         p, q = row(x, 0), row(out, 0)
         width = lanes(p)
-        end = last - width
         j = first
-        while j + width <= end:
-            y = formula(load(p, j))
-            z = formula(load(p, j + width))
-            store(q, j, y)
-            store(q, j + width, z)
-            j += 2 * width
+        while j + 4 * width <= last:
+            a = formula(load(p, j))
+            b = formula(load(p, j + width))
+            c = formula(load(p, j + 2 * width))
+            d = formula(load(p, j + 3 * width))
+            store(q, j, a)
+            store(q, j + width, b)
+            store(q, j + 2 * width, c)
+            store(q, j + 3 * width, d)
+            j += 4 * width
         while j < last:
             n = min(width, last - j)
             store_some(q, j, n, formula(load_some(p, j, n, 0)))

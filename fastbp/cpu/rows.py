@@ -7,7 +7,7 @@ number of columns alone. Every kernel of rows is made of these.
 from collections.abc import Callable
 from typing import Any
 
-from ..elementary import biased_exp_minus, larger, where, widen
+from ..elementary import biased_exp_minus, larger, split, where, widen
 from ..formulas import (
     accumulate,
     accumulate_product,
@@ -18,6 +18,7 @@ from ..formulas import (
     larger_with,
     rest,
     scale_factors,
+    scaled,
     scaled_in_two_steps,
     smoothed,
     target_gradient,
@@ -29,6 +30,7 @@ from .vectors import (
     Pointer,
     Vector,
     count,
+    count_zero,
     first_lanes,
     lanes,
     load,
@@ -80,11 +82,12 @@ def row_max(x: Pointer, n: int) -> Number:
 def exp_total(x: Pointer, e: Pointer, n: int, m: float) -> tuple[float, float]:
     """(s, s_lo) with Σ exp(x_j - m) = 1 + s + s_lo; m is the maximum. Writes the exps to e, biased.
 
-    e may be x itself, or None. Four vectors are added in the row's own precision before they enter
-    the float64 sum, which costs no accuracy that can be seen and saves most of the conversions.
+    e may be x itself, or None. Every vector enters the float64 sum by itself: to add two in the
+    row's own precision first would save conversions, but costs a loss its second ULP.
     """
     width = lanes(x)
-    s = s_lo = maxima = sum_zero(x)
+    s = s_lo = sum_zero(x)
+    maxima = count_zero(x)
     start = 0
     while start < n:
         stop = min(n, start + BLOCK)
@@ -102,10 +105,11 @@ def exp_total(x: Pointer, e: Pointer, n: int, m: float) -> tuple[float, float]:
                 store(e, j + 3 * width, d)
             ma, mb, mc, md = equal(xa, m), equal(xb, m), equal(xc, m), equal(xd, m)
             maxima += (count(x, ma) + count(x, mb)) + (count(x, mc) + count(x, md))
-            four = (rest(ma, a) + rest(mb, b)) + (rest(mc, c) + rest(md, d))
-            total, total_lo = accumulate(total, total_lo, four)
+            total, total_lo = accumulate(total, total_lo, rest(ma, a))
+            total, total_lo = accumulate(total, total_lo, rest(mb, b))
+            total, total_lo = accumulate(total, total_lo, rest(mc, c))
+            total, total_lo = accumulate(total, total_lo, rest(md, d))
             j += 4 * width
-        four = splat(x, 0)
         while j < stop:
             k = min(width, stop - j)
             xa = load_some(x, j, k, -INF)
@@ -114,9 +118,8 @@ def exp_total(x: Pointer, e: Pointer, n: int, m: float) -> tuple[float, float]:
                 store_some(e, j, k, a)
             ma = equal(xa, m)
             maxima += count(x, ma)
-            four += rest(ma, a)
+            total, total_lo = accumulate(total, total_lo, rest(ma, a))
             j += width
-        total, total_lo = accumulate(total, total_lo, four)
         block, block_lo = sum_across(x, total, total_lo, m)
         s, s_lo = add_pairs(s, s_lo, block, block_lo, m)
         start += BLOCK
@@ -169,12 +172,20 @@ def map_two_rows(formula: Callable[..., Any]) -> Callable[..., None]:
     return mapped
 
 
-_scale = map_row(scaled_in_two_steps)
+_scale = map_row(scaled)
+_scale_by_any = map_row(scaled_in_two_steps)
 
 
 def scale(e: Pointer, y: Pointer, n: int, r: float, r_lo: float) -> None:
-    """y = e·(r + r_lo), e being biased exponentials; y may be e."""
-    _scale(e, y, n, scale_factors(r, r_lo, number(e, 0)))
+    """y = e·(r + r_lo), e being biased exponentials and r no tiny number; y may be e."""
+    like = number(e, 0)
+    r, r_lo = unbiased(r, r_lo, like)
+    _scale(e, y, n, split(r, r_lo, like))
+
+
+def scale_by_any(e: Pointer, y: Pointer, n: int, r: float, r_lo: float) -> None:
+    """The same for any r."""
+    _scale_by_any(e, y, n, scale_factors(r, r_lo, number(e, 0)))
 
 
 def value_at_max(x: Pointer, values: Pointer, n: int) -> Number:

@@ -79,7 +79,11 @@ def value_at_max_across(  # type: ignore[empty-body]
 
 
 def count(p: Pointer, mask: Vector) -> Number:
-    """In how many lanes the mask holds, as a float64."""
+    """In how many lanes the mask holds."""
+
+
+def count_zero(p: Pointer) -> Number:
+    """What a sum of counts begins with."""
 
 
 def sum_zero(p: Pointer) -> Number:

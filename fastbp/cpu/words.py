@@ -274,15 +274,20 @@ def _sum_zero(p: types.Type) -> Any:
     return signature(kind, p), lambda context, b, p_: constant(kind, 0.0)
 
 
+@word(vectors.count_zero)
+def _count_zero(p: types.Type) -> Any:
+    kind = double_behind(p) if isinstance(p, Columns) else types.intp
+    return signature(kind, p), lambda context, b, p_: constant(kind, 0)
+
+
 @word(vectors.count)
 def _count(p: types.Type, mask: Vector) -> Any:
-    kind = double_behind(p) if isinstance(p, Columns) else types.float64
+    kind = double_behind(p) if isinstance(p, Columns) else types.intp
 
     def write(context: Any, b: ir.IRBuilder, p_: ir.Value, mask_: ir.Value) -> ir.Value:
         if isinstance(p, Columns):
             return b.uitofp(mask_, ir_type(kind))
-        bits = b.ctpop(b.bitcast(mask_, ir.IntType(mask.lanes)))
-        return b.uitofp(b.zext(bits, I32), IR[types.float64])
+        return b.zext(b.ctpop(b.bitcast(mask_, ir.IntType(mask.lanes))), I64)
 
     return signature(kind, p, mask), write
 

@@ -38,6 +38,7 @@ from .vectors import (
     longest_short_row,
     max_across,
     number,
+    prefetch,
     read_tile,
     row,
     rows_in_tile,
@@ -54,6 +55,9 @@ from .vectors import (
 # Sums are made per block of columns, and the blocks' sums added in turn: whoever may one day share
 # a huge row among threads will find the same bits.
 BLOCK = 16384
+
+# Further ahead nothing is fetched: it would no longer be in the second-level cache when needed.
+PREFETCH = 65536
 INF = float("inf")
 
 # 1 - ε and ε / n_classes, each as a float64 pair.
@@ -88,12 +92,18 @@ def exp_total(x: Pointer, e: Pointer, n: int, m: float) -> tuple[float, float]:
     width = lanes(x)
     s = s_lo = sum_zero(x)
     maxima = count_zero(x)
+    # Most often the next row follows this one: it is fetched while this one is computed.
+    ahead = min(n, PREFETCH)
     start = 0
     while start < n:
         stop = min(n, start + BLOCK)
         total = total_lo = splat64(x, 0)
         j = start
         while j + 4 * width <= stop:
+            prefetch(x, j + ahead)
+            prefetch(x, j + width + ahead)
+            prefetch(x, j + 2 * width + ahead)
+            prefetch(x, j + 3 * width + ahead)
             xa, xb = load(x, j), load(x, j + width)
             xc, xd = load(x, j + 2 * width), load(x, j + 3 * width)
             a, b = biased_exp_minus(xa, m), biased_exp_minus(xb, m)

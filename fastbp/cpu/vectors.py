@@ -78,6 +78,10 @@ def value_at_max_across(  # type: ignore[empty-body]
     """The largest lane of v and what stands in that lane of `value`."""
 
 
+def prefetch(p: Pointer, j: int) -> None:
+    """Ask for the vector at j to be in the cache soon. It need not exist; of a tile: nothing."""
+
+
 def count(p: Pointer, mask: Vector) -> Number:
     """In how many lanes the mask holds."""
 

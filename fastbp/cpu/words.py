@@ -274,6 +274,23 @@ def _sum_zero(p: types.Type) -> Any:
     return signature(kind, p), lambda context, b, p_: constant(kind, 0.0)
 
 
+@word(vectors.prefetch)
+def _prefetch(p: types.Type, j: types.Type) -> Any:
+    read, into_second_level, data = I32(0), I32(2), I32(1)
+
+    def write(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value) -> None:
+        if isinstance(p, Columns):
+            return
+        address = b.bitcast(b.gep(p_, [j_]), ir.IntType(8).as_pointer())
+        function = b.module.declare_intrinsic(
+            "llvm.prefetch.p0",
+            fnty=ir.FunctionType(ir.VoidType(), [address.type, I32, I32, I32]),
+        )
+        b.call(function, [address, read, into_second_level, data])
+
+    return signature(types.void, p, types.intp), write
+
+
 @word(vectors.count_zero)
 def _count_zero(p: types.Type) -> Any:
     kind = double_behind(p) if isinstance(p, Columns) else types.intp

@@ -232,13 +232,12 @@ def label_gradient(
     return 0.0 - (p + p_lo)
 
 
-def row_factor(r: Number, r_lo: Number, weight: Number, dloss: Number, denominator: Number) -> Pair:
-    """(r + r_lo)·weight·dloss / denominator; 0 if the denominator is."""
+def gradient_factor(weight: Number, dloss: Number, denominator: Number) -> Pair:
+    """weight·dloss / denominator; 0 if the denominator is."""
     g, g_lo = quotient(widen(dloss), denominator)
     g, g_lo = times(g, g_lo, weight, weight * 0.0)
-    p, p_lo = times(r, r_lo, g, g_lo)
     empty = denominator == 0.0
-    return where(empty, r * 0.0, p), where(empty, 0.0, p_lo)
+    return where(empty, 0.0, g), where(empty, 0.0, g_lo)
 
 
 def weighted(loss: Number, weight: Number) -> Number:

@@ -48,18 +48,18 @@ from ..cpu.vectors import (
     tile_if,
     write_tile,
 )
-from ..elementary import narrowed
+from ..elementary import narrowed, times
 from ..formulas import (
     accumulate_target_loss,
     add_pairs,
     biased_total,
     equal,
+    gradient_factor,
     label_gradient,
     label_loss,
     log_of_total,
     others_of_total,
     reciprocal_of_total,
-    row_factor,
     scaled,
     target_difference,
     target_loss,
@@ -318,16 +318,19 @@ def label_row(
     x: Pointer, dx: Pointer, n: int, k: Number, weight: Number, dloss: Number, denominator: float
 ) -> Number:
     """Loss of one row, or of a tile of them; the gradient goes to dx, if that is not None."""
+    # What does not depend on the row comes first, and the logarithm last: the row's end is a chain
+    # of operations that all wait for one another, and scaling waits for them.
+    g, g_lo = gradient_factor(weight, dloss, denominator)
     m = row_max(x, n)
     x_k = pick(x, k)
     s, s_lo = exp_total(x, dx, n, m)
-    t, t_lo = log_of_total(m, s, s_lo)
     if dx is not None:
         r, r_lo = reciprocal_of_total(m, s, s_lo)
-        r, r_lo = row_factor(r, r_lo, weight, dloss, denominator)
+        r, r_lo = times(r, r_lo, g, g_lo)
         scale_by_any(dx, dx, n, r, r_lo)
         e = unbiased_exp_minus(x_k, m)
         put(dx, k, narrowed(label_gradient(equal(x_k, m), e, s, s_lo, r, r_lo), m))
+    t, t_lo = log_of_total(m, s, s_lo)
     return weighted(label_loss(x_k, m, t, t_lo), weight)
 
 
@@ -436,7 +439,7 @@ def target_row(
     t, t_lo = log_of_total(m, s, s_lo)
     if dx is not None:
         r, r_lo = reciprocal_of_total(m, s, s_lo)
-        r, r_lo = row_factor(r, r_lo, weight, dloss, denominator)
+        r, r_lo = times(r, r_lo, *gradient_factor(weight, dloss, denominator))
         factors = (*biased_total(s, s_lo, m), u, u_lo, *unbiased(r, r_lo, m))
         target_to_gradient(dx, targets, weights, n, smoothing, factors)
         if labels is not None:

@@ -17,17 +17,30 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def accuracy() -> str:
-    """A row for each operation: the largest error in either dtype, and the promise."""
+    """A row for each operation: the largest error in either dtype, and the promise.
+
+    Of the many variants of losses only those with one option, or weights, are shown.
+    """
     rows: dict[str, dict[str, object]] = {}
     for row in verify():
+        if "," in row.operation and not row.operation.endswith(("smoothing]", "ignored]")):
+            continue
+        if row.operation.count(",") > 1 and "smoothing" in row.operation:
+            continue
         cells = rows.setdefault(row.operation, {"promise": row.promise, "unit": row.unit})
         cells[row.dtype] = row.error
     lines = ["| operation | float32 | float64 | promise | unit |", "|---|---|---|---|---|"]
     lines += [
-        f"| `{name}` | {c['float32']:.2f} | {c['float64']:.2f} | {c['promise']:g} | {c['unit']} |"
+        f"| `{name}` | {c['float32']:.2f} | {c['float64']:.2f} | {c['promise']:g} "
+        f"| {escaped(c['unit'])} |"
         for name, c in rows.items()
     ]
     return "\n".join(lines)
+
+
+def escaped(text: object) -> str:
+    """Text for a cell of a table in Markdown."""
+    return str(text).replace("|", "\\|")
 
 
 def speed(stored: Path) -> str:

@@ -171,13 +171,21 @@ def test_interrupt_is_status_130(monkeypatch, capsys):
 def test_interrupt_in_the_middle_of_a_training():
     pytest.importorskip("sklearn")
     pytest.importorskip("tqdm")
-    arguments = [sys.executable, "-m", "fastbp", "train", "--epochs", "1000000", "--tol", "0"]
+    # A process started in the background inherits that SIGINT is ignored; a terminal's does not.
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from fastbp.__main__ import main; "
+        "sys.exit(main(['train', '--epochs', '1000000', '--tol', '0']))"
+    )
     with subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        process.stdout.readline()  # the first line is printed when the training begins
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=300)
+        try:
+            process.stdout.readline()  # the first line is printed when the training begins
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert err.endswith("fastbp: interrupted\n")
     assert "Traceback" not in err

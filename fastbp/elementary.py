@@ -211,7 +211,7 @@ SQRT_HALF_BITS = 0x3FE6A09E667F3BCD
 
 
 def log1p_pair(s: Number, s_lo: Number) -> Pair:
-    """log(1 + s + s_lo) as hi + lo, for float64 s >= 0 and |s_lo| <= ulp(s) / 2."""
+    """log(1 + s + s_lo) as hi + lo, for float64 s >= 0 and s_lo much smaller."""
     u = s + 1.0
     lost = where(s < 1.0, s - (u - 1.0), 1.0 - (u - s))
     k, scaled = u.split_exponent(SQRT_HALF_BITS)  # u = scaled·2^k, √½ <= scaled < √2
@@ -222,6 +222,6 @@ def log1p_pair(s: Number, s_lo: Number) -> Pair:
     hi = k_ln2 + f
     lo = where(k == 0.0, 0.0, f - (hi - k_ln2)) + tail
     tiny = s < 1e-300
-    total = where(tiny, s, hi + lo)
+    total = where(tiny, s + s_lo, hi + lo)
     total_lo = where(tiny, 0.0, lo - (total - hi))
     return total, total_lo

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from .vectors import lanes, load, load_some, row, store, store_some
 
 # Sharing work costs 2 to 3 µs: about as much as 10⁴ exponentials take.
@@ -79,7 +81,8 @@ def if_small(kernel: Kernel) -> Callable[..., bool]:
             if out.shape[d] != n or x.strides[d] != step or out.strides[d] != step:
                 return False
             step *= n
-        distance = x.ctypes.data - out.ctypes.data
+        # Addresses are unsigned, and so would be their difference.
+        distance = np.intp(x.ctypes.data) - np.intp(out.ctypes.data)
         if distance != 0 and abs(distance) < step:
             return False
         kernel(0, size, x, out)

@@ -5,8 +5,8 @@ is log(1 + s) + (m - x_k), and its gradient e_j / (1 + s), at the label less 1, 
 sum of the other e / (1 + s). Neither cancels: a row that is sure of its label still has a loss and
 a gradient, where -log(softmax) and p - 1 are 0.
 
-a. Labels alone need one number of the targets' row, and have a kernel of their own. Probabilities,
-   and labels under smoothing, give every class a weight u_c and take the general one.
+a. Labels alone have a kernel of their own. Probabilities, and labels under smoothing, give every
+   class a weight u_c and take the general one.
 b. Class and sample weights of a label multiply the row; so the row's last factor holds them, the
    incoming gradient, the denominator of the mean, and the total.
 c. Rows go in blocks, each of which adds up its own losses: how many depends on the shape alone, so
@@ -80,9 +80,7 @@ from .row_losses import (
     row_weight,
 )
 
-# A block of rows holds about this many logits, and there are no more than so many blocks.
-BLOCK = 8192
-MOST_BLOCKS = 256
+BLOCK, MOST_BLOCKS = 8192, 256  # about so many logits in a block of rows, and no more blocks
 
 _ONE = np.ones(1)
 
@@ -318,8 +316,7 @@ def label_row(
     x: Pointer, dx: Pointer, n: int, k: Number, weight: Number, dloss: Number, denominator: float
 ) -> Number:
     """Loss of one row, or of a tile of them; the gradient goes to dx, if that is not None."""
-    # What does not depend on the row comes first, and the logarithm last: the row's end is a chain
-    # of operations that all wait for one another, and scaling waits for them.
+    # What the row does not decide comes first, and the logarithm last: scaling waits for the rest.
     g, g_lo = gradient_factor(weight, dloss, denominator)
     m = row_max(x, n)
     x_k = pick(x, k)

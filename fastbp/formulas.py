@@ -75,8 +75,7 @@ def log_sigmoid(x: Number) -> Number:
 # A row's total is Σ exp(x_j - m) = 1 + s, m being its maximum and s the sum over the other columns
 # (other equal maxima included). Keeping the 1 apart is what lets a confident row's loss,
 # log(1 + s), and its gradient keep all their digits when s is far below the precision of 1 + s.
-
-
+#
 # Its sums are float64. Those of float32 exponentials need no more; those of float64 ones are kept
 # as hi + lo. Where a formula would take the trouble for nothing, it asks for `like`, any number of
 # the row's own precision, and leaves lo alone, which is 0 then.
@@ -144,11 +143,6 @@ def rest(is_maximum: Number, e: Number) -> Number:
 def equal(x: Number, y: Number) -> Number:
     """Where x is y."""
     return x == y
-
-
-def unequal(x: Number, y: Number) -> Number:
-    """Where x is not y, as NaN is not NaN."""
-    return x != y
 
 
 def unbiased(s: Number, s_lo: Number, like: Number) -> Pair:

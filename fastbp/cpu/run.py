@@ -1,10 +1,10 @@
 """Compiling kernels, keeping them, and running them on one thread or several.
 
 A kernel is a plain function `kernel(first, last, *arguments)` that does the rows, elements or
-blocks first <= i < last. It is compiled when first called with arguments of new types: once as it
-is, for small inputs, without starting any thread pool; and, when an input is large, once more
-inside a parallel loop that hands the same code a range for each thread. As no kernel's result
-depends on the ranges, both return the same bits.
+blocks first <= i < last. It is compiled when first called with arguments of new types. Small inputs
+call it as it is, without starting any thread pool; for large ones a parallel loop, compiled once
+for all kernels of such arguments, calls the same code with a range for each thread. As no kernel's
+result depends on the ranges, both return the same bits.
 
 This is the only place that calls Numba's compiler.
 """

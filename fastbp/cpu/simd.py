@@ -297,11 +297,10 @@ def plain(kinds: tuple[types.Type, ...]) -> tuple[types.Type, ...]:
     return tuple(types.unliteral(k) for k in kinds)
 
 
-def teach(formula: Callable[..., Any], name: Any = None, only_vectors: bool = False) -> None:
-    """Let kernels call a formula by its plain function (or `name`, for operators)."""
-    key = formula if name is None else name
+def teach(formula: Callable[..., Any], only_vectors: bool = False) -> None:
+    """Let kernels call a formula by its plain function; operators keep their other meanings."""
 
-    @infer_global(key)
+    @infer_global(formula)
     class Template(AbstractTemplate):
         def generic(self, args: tuple[types.Type, ...], kws: Any) -> Any:
             kinds = plain(args)
@@ -321,9 +320,9 @@ def teach(formula: Callable[..., Any], name: Any = None, only_vectors: bool = Fa
         n = len(signature_of(formula).parameters)
         for mask in range(1, 2**n):
             kinds = [Vector if mask >> i & 1 else types.Any for i in range(n)]
-            lower_builtin(key, *kinds)(lower)
+            lower_builtin(formula, *kinds)(lower)
     else:
-        lower_builtin(key, types.VarArg(types.Any))(lower)
+        lower_builtin(formula, types.VarArg(types.Any))(lower)
 
 
 for _operator in (

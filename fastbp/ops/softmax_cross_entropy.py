@@ -303,9 +303,7 @@ def _solve(problem: RowLoss, dloss: Array, dx: Array | None) -> Any:
         targets = (p.x, p.probabilities, p.labels, weight, *smoothing, *skipped)
         launch(target_blocks, key, n_blocks, p.x.size, 1, *targets, *common)
     if p.reduction == "none":
-        return (
-            losses.reshape(p.loss_shape)[()] if not p.loss_shape else losses.reshape(p.loss_shape)
-        )
+        return losses.reshape(p.loss_shape)[()]  # of a single row, a number
     return reduced(sums, p)
 
 

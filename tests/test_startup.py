@@ -179,7 +179,7 @@ def test_a_changed_source_is_never_answered_with_old_kernels(tmp_path):
     assert python(code, package=package, cache_dir=folder) == f"{package}/__init__.py 0.25\n"
     kept = kernels(folder)
 
-    formulas = package / "formulas.py"
+    formulas = package / "formulas" / "sigmoid.py"
     source = formulas.read_text("utf-8")
     assert source.count("return dy * (y * (1.0 - y))") == 1
     formulas.write_text(source.replace("dy * (y * (1.0 - y))", "dy * (y * (3.0 - y))"), "utf-8")

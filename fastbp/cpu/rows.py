@@ -8,10 +8,15 @@ from collections.abc import Callable
 from typing import Any
 
 from ..elementary import biased_exp_minus, larger, split, where, widen
-from ..formulas import (
+from ..formulas.cross_entropy import (
+    accumulate_target_loss,
+    smoothed,
+    target_gradient,
+    times_weight,
+)
+from ..formulas.softmax import (
     accumulate,
     accumulate_product,
-    accumulate_target_loss,
     add_pairs,
     equal,
     is_likely,
@@ -20,9 +25,6 @@ from ..formulas import (
     scale_factors,
     scaled,
     scaled_in_two_steps,
-    smoothed,
-    target_gradient,
-    times_weight,
     unbiased,
 )
 from .vectors import (

@@ -23,7 +23,7 @@ from .elementwise import PARALLEL_FROM
 
 Kernel = Callable[..., Any]
 
-FORMULAS = ("fastbp.elementary", "fastbp.formulas")  # their functions are traced, not compiled
+FORMULAS = ("fastbp.elementary", "fastbp.formulas.")  # their functions are traced, not compiled
 
 # Compiled kernels, by kernel and the key that tells its arguments' types apart.
 entries: dict[Any, Callable[..., Any]] = {}
@@ -223,7 +223,7 @@ def _teach(function: Any) -> None:
     if function in _taught or function.__module__ == "fastbp.cpu.vectors":
         return
     _taught.add(function)
-    if function.__module__ in FORMULAS:
+    if function.__module__.startswith(FORMULAS):
         simd.teach(function)
         return
     register_jitable(error_model="numpy", forceinline=True)(function)

@@ -17,7 +17,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import lower_builtin, models, register_model
 from numba.np import arrayobj
 
-from .. import formulas
+from ..formulas import softmax as formulas
 from . import vectors
 from .simd import (
     BITS,

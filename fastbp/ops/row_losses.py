@@ -16,7 +16,9 @@ from ..arrays import Array, rows_of
 from ..checks import as_array, as_axis, as_out, as_values, like_first, one_of, same_shape
 from ..cpu.rows import Smoothing
 from ..cpu.run import serial
-from ..formulas import add_pairs
+from ..formulas.softmax import (
+    add_pairs,
+)
 
 REDUCTIONS = ("mean", "sum", "none")
 EMPTIES = ("nan", "zero")

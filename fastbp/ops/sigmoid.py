@@ -7,16 +7,16 @@ from numpy.typing import ArrayLike
 from ..arrays import Array
 from ..checks import as_values, like_first
 from ..cpu import elementwise
-from ..formulas import (
+from ..formulas.sigmoid import (
     log_sigmoid as log_sigmoid_formula,
 )
-from ..formulas import (
+from ..formulas.sigmoid import (
     log_sigmoid_backward as log_sigmoid_backward_formula,
 )
-from ..formulas import (
+from ..formulas.sigmoid import (
     sigmoid as sigmoid_formula,
 )
-from ..formulas import (
+from ..formulas.sigmoid import (
     sigmoid_backward_of_input,
     sigmoid_backward_of_output,
 )

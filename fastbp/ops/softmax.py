@@ -30,12 +30,25 @@ from ..cpu.rows import (
 from ..cpu.run import launch
 from ..cpu.vectors import Number, Pointer, number, row
 from ..elementary import narrowed, split
-from ..formulas import log_of_total, reciprocal_of_total
-from ..formulas import log_softmax as log_softmax_formula
-from ..formulas import log_softmax_backward as log_softmax_backward_formula
-from ..formulas import logsumexp as logsumexp_formula
-from ..formulas import logsumexp_backward as logsumexp_backward_formula
-from ..formulas import softmax_backward as softmax_backward_formula
+from ..formulas.softmax import (
+    log_of_total,
+    reciprocal_of_total,
+)
+from ..formulas.softmax import (
+    log_softmax as log_softmax_formula,
+)
+from ..formulas.softmax import (
+    log_softmax_backward as log_softmax_backward_formula,
+)
+from ..formulas.softmax import (
+    logsumexp as logsumexp_formula,
+)
+from ..formulas.softmax import (
+    logsumexp_backward as logsumexp_backward_formula,
+)
+from ..formulas.softmax import (
+    softmax_backward as softmax_backward_formula,
+)
 from .calls import Axis, map_rows
 
 

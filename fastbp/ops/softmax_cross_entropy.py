@@ -49,24 +49,26 @@ from ..cpu.vectors import (
     write_tile,
 )
 from ..elementary import narrowed, times
-from ..formulas import (
+from ..formulas.cross_entropy import (
     accumulate_target_loss,
-    add_pairs,
     biased_total,
-    equal,
     gradient_factor,
     label_gradient,
     label_loss,
-    log_of_total,
     others_of_total,
-    reciprocal_of_total,
-    scaled,
     target_difference,
     target_loss,
     times_weight,
-    unbiased,
     unbiased_exp_minus,
     weighted,
+)
+from ..formulas.softmax import (
+    add_pairs,
+    equal,
+    log_of_total,
+    reciprocal_of_total,
+    scaled,
+    unbiased,
 )
 from .row_losses import (
     BAD,

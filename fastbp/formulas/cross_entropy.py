@@ -1,0 +1,139 @@
+"""Formulas of softmax cross-entropy.
+
+General targets give every class c a weight u_c = w_c·((1 - ε)·t_c + ε/C); the loss of a row is
+Σ u_c·(lse - x_c), its gradient p_j·Σu - u_j. Sums are those of `softmax`: pairs in float64.
+"""
+
+from ..elementary import (
+    INFINITY,
+    UNBIAS,
+    Number,
+    Pair,
+    biased_exp_minus,
+    fma,
+    narrowed,
+    quotient,
+    times,
+    two_sum,
+    where,
+    widen,
+)
+from .softmax import add_pairs, scaled
+
+
+def label_loss(x: Number, m: Number, t: Number, t_lo: Number) -> Number:
+    """log(1 + s) + (m - x) for the label's logit x, in float64: two terms >= 0."""
+    d, d_lo = two_sum(widen(m), -widen(x))
+    y, y_lo = two_sum(d, t)
+    # An infinite d is the answer, unless t says that the row is NaN.
+    return where(d == INFINITY, d + t, y + (y_lo + (t_lo + d_lo)))
+
+
+def others_of_total(is_maximum: Number, e: Number, s: Number, s_lo: Number) -> Pair:
+    """1 + s - e for one class's e: the sum of the others."""
+    above, above_lo = two_sum(-e, 1.0)
+    others, others_lo = two_sum(above, s)
+    others_lo = others_lo + (above_lo + s_lo)
+    return where(is_maximum, s, others), where(is_maximum, s_lo, others_lo)
+
+
+def label_gradient(
+    is_maximum: Number, e: Number, s: Number, s_lo: Number, r: Number, r_lo: Number
+) -> Number:
+    """-(1 + s - e)·(r + r_lo) for the label's e: the others' sum, never p - 1, which cancels."""
+    p, p_lo = times(*others_of_total(is_maximum, e, s, s_lo), r, r_lo)
+    return 0.0 - (p + p_lo)
+
+
+def gradient_factor(weight: Number, dloss: Number, denominator: Number) -> Pair:
+    """weight·dloss / denominator; 0 if the denominator is."""
+    g, g_lo = quotient(widen(dloss), denominator)
+    g, g_lo = times(g, g_lo, weight, weight * 0.0)
+    empty = denominator == 0.0
+    return where(empty, 0.0, g), where(empty, 0.0, g_lo)
+
+
+def weighted(loss: Number, weight: Number) -> Number:
+    """loss·weight, where inf·0 is 0."""
+    return where((weight == 0.0) & (loss == INFINITY), 0.0, loss * weight)
+
+
+def smoothed(t: Number, keep: Number, keep_lo: Number, share: Number, share_lo: Number) -> Pair:
+    """t·keep + share, in float64."""
+    if t.bits == 32:
+        return fma(widen(t), keep, share), widen(t) * 0.0
+    p, p_lo = times(t, t * 0.0, keep, keep_lo)
+    u, error = two_sum(p, share)
+    return u, error + (p_lo + share_lo)
+
+
+def times_weight(u: Number, u_lo: Number, w: Number) -> Pair:
+    """u·w, in float64."""
+    if w.bits == 32:
+        return u * widen(w), u_lo
+    return times(u, u_lo, w, w * 0.0)
+
+
+def accumulate_target_loss(
+    total: Number, total_lo: Number, u: Number, u_lo: Number, m: Number, x: Number
+) -> Pair:
+    """total + u·(m - x), where 0·inf is 0; total is inf if a term is, whatever total_lo is then."""
+    nothing = u == 0.0
+    if x.bits == 32:
+        return fma(u, where(nothing, 0.0, widen(m) - widen(x)), total), total_lo
+    # In halves, so that m - x cannot overflow where u·(m - x) does not.
+    d, d_lo = two_sum(m * 0.5, -(x * 0.5))
+    d, d_lo = where(nothing, 0.0, d), where(nothing, 0.0, d_lo)
+    p, p_lo = times(u * 2.0, u_lo * 2.0, d, d_lo)
+    total, error = two_sum(total, p)
+    return total, (total_lo + p_lo) + error
+
+
+def target_loss(
+    u: Number, u_lo: Number, t: Number, t_lo: Number, d: Number, d_lo: Number
+) -> Number:
+    """Σu·log(1 + s) + Σ u·(m - x)."""
+    p, p_lo = times(u, u_lo, t, t_lo)
+    y, y_lo = two_sum(p, d)
+    return where(d == INFINITY, d + t, y + (y_lo + (p_lo + d_lo)))
+
+
+def biased_total(s: Number, s_lo: Number, like: Number) -> Pair:
+    """(1 + s) / UNBIAS as a float64 pair, which keeps an s however small."""
+    total, total_lo = two_sum(s, 1.0)
+    bias = 1.0 / UNBIAS[like.bits]
+    return total * bias, (total_lo + s_lo) * bias
+
+
+def target_gradient(
+    e: Number, u: Number, u_lo: Number, total: Number, total_lo: Number,
+    u_sum: Number, u_sum_lo: Number, r: Number, r_lo: Number,
+) -> Number:  # fmt: skip
+    """(p·Σu - u)·weight = (e·(Σu - u) - u·(total - e))·(r + r_lo), in float64 throughout.
+
+    Both brackets are what the *other* classes hold: they do not cancel where p is nearly 1.
+    """
+    wide = widen(e)
+    targets, targets_lo = add_pairs(u_sum, u_sum_lo, -u, -u_lo, e)
+    others, others_lo = two_sum(total, -wide)
+    others_lo = others_lo + total_lo
+    difference = target_difference(wide, u, u_lo, others, others_lo, targets, targets_lo, e)
+    return narrowed(scaled(difference, r, r_lo), e)
+
+
+def target_difference(
+    e: Number, u: Number, u_lo: Number, others: Number, others_lo: Number,
+    targets: Number, targets_lo: Number, like: Number,
+) -> Number:  # fmt: skip
+    """e·targets - u·others."""
+    if like.bits == 32:
+        return fma(e, targets, -(u * (others + others_lo)))
+    p, p_lo = times(e, e * 0.0, targets, targets_lo)
+    q, q_lo = times(u, u_lo, others, others_lo)
+    d, d_lo = two_sum(p, -q)
+    return d + (d_lo + (p_lo - q_lo))
+
+
+def unbiased_exp_minus(x: Number, m: Number) -> Number:
+    """exp(x - m) in float64, from what `biased_exp_minus` gives."""
+    return widen(biased_exp_minus(x, m)) * UNBIAS[x.bits]

@@ -1,0 +1,186 @@
+"""Formulas of rows: softmax, log_softmax, logsumexp.
+
+A row's total is Σ exp(x_j - m) = 1 + s, m being its maximum and s the sum over the other columns
+(other equal maxima included). Keeping the 1 apart is what lets a confident row's loss,
+log(1 + s), and its gradient keep all their digits when s is far below the precision of 1 + s.
+
+Its sums are float64. Those of float32 exponentials need no more; those of float64 ones are kept
+as hi + lo. Where a formula would take the trouble for nothing, it asks for `like`, any number of
+the row's own precision, and leaves lo alone, which is 0 then.
+"""
+
+from ..elementary import (
+    INFINITY,
+    NAN,
+    UNBIAS,
+    Number,
+    Pair,
+    biased_exp_minus,
+    exp_pair,
+    fma,
+    larger,
+    log1p_pair,
+    narrowed,
+    split,
+    times,
+    two_sum,
+    where,
+    widen,
+)
+
+
+def add_pairs(a: Number, a_lo: Number, b: Number, b_lo: Number, like: Number) -> Pair:
+    """(a + a_lo) + (b + b_lo)."""
+    if like.bits == 32:
+        return a + b, a_lo
+    s, error = two_sum(a, b)
+    return s, (a_lo + b_lo) + error
+
+
+def accumulate(total: Number, total_lo: Number, x: Number) -> Pair:
+    """total + x, for x of the row's own precision."""
+    if x.bits == 32:
+        return total + x.widen(), total_lo
+    total, error = two_sum(total, x)
+    return total, total_lo + error
+
+
+def accumulate_product(total: Number, total_lo: Number, a: Number, b: Number, c: Number) -> Pair:
+    """total + a·(b - c)."""
+    if a.bits == 32:
+        return fma(widen(a), widen(b) - widen(c), total), total_lo
+    d, d_lo = two_sum(b, -c)
+    p, p_lo = times(a, a * 0.0, d, d_lo)
+    total, error = two_sum(total, p)
+    return total, (total_lo + p_lo) + error
+
+
+def sum_of_lanes(total: Number, total_lo: Number, like: Number) -> Pair:
+    """The sum over a vector's lanes, folded in halves."""
+    for _ in range(total.kind.lanes.bit_length() - 1):
+        (a, b), (a_lo, b_lo) = total.halves(), total_lo.halves()
+        total, total_lo = add_pairs(a, a_lo, b, b_lo, like)
+    return total, total_lo
+
+
+def max_of_lanes(x: Number) -> Number:
+    """The largest lane."""
+    for _ in range(x.kind.lanes.bit_length() - 1):
+        x = larger(*x.halves())
+    return x
+
+
+def value_at_max_of_lanes(x: Number, value: Number) -> Pair:
+    """The largest lane of x, and what stands in that lane of `value`."""
+    for _ in range(x.kind.lanes.bit_length() - 1):
+        x, value = larger_with(*x.halves(), *value.halves())
+    return x, value
+
+
+def larger_with(x: Number, y: Number, of_x: Number, of_y: Number) -> Pair:
+    """The larger of x and y, and what belongs to it; y if x is NaN."""
+    bigger = x > y
+    return where(bigger, x, y), where(bigger, of_x, of_y)
+
+
+def rest(is_maximum: Number, e: Number) -> Number:
+    """e but for the maxima."""
+    return where(is_maximum, 0.0, e)
+
+
+def equal(x: Number, y: Number) -> Number:
+    """Where x is y."""
+    return x == y
+
+
+def unbiased(s: Number, s_lo: Number, like: Number) -> Pair:
+    """The float64 pair s + s_lo of biased exponentials of the precision of `like`, set right."""
+    return s * UNBIAS[like.bits], s_lo * UNBIAS[like.bits]
+
+
+def reciprocal_of_total(m: Number, s: Number, s_lo: Number) -> Pair:
+    """1 / (1 + s + s_lo); NaN if the row's maximum m is infinite."""
+    total, total_lo = add_pairs(s, s_lo, s * 0.0 + 1.0, s_lo * 0.0, m)
+    r = 1.0 / total
+    r_lo = s_lo if m.bits == 32 else fma(-r, total_lo, fma(-r, total, 1.0)) * r
+    return where(abs(m) == INFINITY, NAN, r), r_lo
+
+
+def scaled(e: Number, r: Number, r_lo: Number) -> Number:
+    """e·(r + r_lo)."""
+    return fma(e, r, e * r_lo)
+
+
+def scale_factors(r: Number, r_lo: Number, like: Number) -> tuple[Number, Number, Number]:
+    """(before, r, r_lo) such that scaled(e·before, r, r_lo) unbiases e and multiplies it.
+
+    The bias goes into r, unless r is so small that r·UNBIAS would lose digits.
+    """
+    bits = like.bits
+    tiny = abs(r) < {32: 2.0**-36, 64: 2.0**-388}[bits]
+    before = where(tiny, UNBIAS[bits], 1.0)
+    unbias = where(tiny, 1.0, UNBIAS[bits])
+    r, r_lo = split(r * unbias, r_lo * unbias, like)
+    return narrowed(before, like), r, r_lo
+
+
+def scaled_in_two_steps(e: Number, before: Number, r: Number, r_lo: Number) -> Number:
+    """e·before·(r + r_lo)."""
+    return scaled(e * before, r, r_lo)
+
+
+def log_of_total(m: Number, s: Number, s_lo: Number) -> Pair:
+    """t + t_lo = log(1 + s + s_lo); NaN if the row's maximum m is infinite."""
+    t, t_lo = log1p_pair(s, s_lo)
+    return where(abs(m) == INFINITY, NAN, t), t_lo
+
+
+def log_softmax(x: Number, m: Number, t: Number, t_lo: Number) -> Number:
+    """(x - m) - (t + t_lo): two terms <= 0, so nothing cancels. t is of x's precision here."""
+    d, d_lo = two_sum(x, -m)
+    y, y_lo = two_sum(d, -t)
+    # Beyond the largest number d is -inf, and its error NaN.
+    return where(d == -INFINITY, d - t, y + (y_lo + (d_lo - t_lo)))
+
+
+def logsumexp(m: Number, s: Number, s_lo: Number) -> Number:
+    """m + log(1 + s + s_lo) in float64; m itself if that is infinite and no NaN is in the row."""
+    t, t_lo = log1p_pair(s, s_lo)
+    y, y_lo = two_sum(widen(m), t)
+    return where((abs(m) == INFINITY) & (s == s), widen(m), y + (y_lo + t_lo))
+
+
+def softmax_backward(dy: Number, y: Number, shift: Number, dot: Number, dot_lo: Number) -> Number:
+    """dx = y·((dy - shift) - Σ y·(dy - shift)).
+
+    As Σ y = 1, any shift gives the same; dy at the largest y leaves nothing to cancel there.
+    """
+    return y * (((dy - shift) - dot) - dot_lo)
+
+
+# A little more than log ½, so that no two columns of a row are above.
+LOG_HALF = -0.69
+
+
+def is_likely(y: Number) -> Number:
+    """Whether the probability exp(y) exceeds 1/2."""
+    return y > LOG_HALF
+
+
+def log_softmax_backward(
+    dy: Number, y: Number, likely: Number, others: Number, others_lo: Number
+) -> Number:
+    """dx = dy - exp(y)·Σ dy, the sum being likely + others + others_lo.
+
+    Where exp(y) > 1/2 that is (1 - exp(y))·dy - exp(y)·(others + others_lo): the likely column's
+    own dy, which would cancel, is left out.
+    """
+    e, e_lo = exp_pair(y)
+    usual = fma(-e, others_lo, fma(-e, others, fma(-e, likely, dy)))
+    sure = fma(-e, others_lo, fma((1.0 - e) - e_lo, dy, -(e * others)))
+    return where(is_likely(y), sure, usual)
+
+
+def logsumexp_backward(x: Number, y: Number, dy: Number) -> Number:
+    """dx = dy·exp(x - y)."""
+    return dy * (biased_exp_minus(x, y) * UNBIAS[x.bits])

@@ -10,6 +10,11 @@ Array = np.ndarray[Any, Any]
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
+def computed_in(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """In which type numbers of this one are computed, and in which their losses come back."""
+    return dtype if dtype in FLOATS else FLOATS[0]
+
+
 def as_values(x: Any, name: str) -> Array:
     """x as a float32 or float64 array; integers, bools, lists and numbers become float64."""
     if type(x) is not np.ndarray:

@@ -8,6 +8,8 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+# Kept in 16 bits, computed in float32. (bfloat16 is of ml_dtypes, which need not be installed.)
+HALVES = ("float16", "bfloat16")
 
 
 def computed_in(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -16,16 +18,40 @@ def computed_in(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def as_values(x: Any, name: str) -> Array:
-    """x as a float32 or float64 array; integers, bools, lists and numbers become float64."""
+    """x as an array of floats; integers, bools, lists and numbers become float64."""
     if type(x) is not np.ndarray:
         x = as_array(x, name)
     if x.dtype in FLOATS:  # false for swapped bytes
         return x  # type: ignore[no-any-return]
     if x.dtype.kind in "biu":
         return x.astype(np.float64)  # type: ignore[no-any-return]
-    if x.dtype.kind == "f" and x.dtype.itemsize in (4, 8):
-        return x.astype(x.dtype.newbyteorder("="))  # type: ignore[no-any-return]
-    raise TypeError(f"{name} has dtype {x.dtype}; expected float32, float64, integers or bools")
+    if is_float(x.dtype):
+        native = x.dtype if x.dtype.isnative else x.dtype.newbyteorder("=")
+        return x.astype(native, copy=False)  # type: ignore[no-any-return]
+    raise TypeError(
+        f"{name} has dtype {x.dtype}; expected float32, float64, float16, bfloat16, integers "
+        "or bools"
+    )
+
+
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether it is one of the four types of floats."""
+    return (dtype.kind == "f" and dtype.itemsize in (2, 4, 8)) or dtype.name == "bfloat16"
+
+
+def as_mask(where: Any, x: Array) -> Array | None:
+    """`where`, broadcast to x; None stays None."""
+    if where is None:
+        return None
+    mask = as_array(where, "where")
+    if mask.dtype != np.bool_:
+        raise TypeError(f"where has dtype {mask.dtype}; expected bool")
+    try:
+        return np.broadcast_to(mask, x.shape)
+    except ValueError:
+        raise ValueError(
+            f"where has shape {mask.shape}; expected one that broadcasts to {x.shape}, x's"
+        ) from None
 
 
 def as_array(x: Any, name: str) -> Array:
@@ -46,8 +72,15 @@ def as_array(x: Any, name: str) -> Array:
 
 def like_first(x: Any, name: str, first: Array) -> Array:
     """x as an array of first's dtype, which decides where float arguments differ."""
-    x = as_values(x, name)
-    return x if x.dtype == first.dtype else x.astype(first.dtype)  # type: ignore[no-any-return]
+    return of_dtype(as_values(x, name), first.dtype)
+
+
+def of_dtype(x: Array, dtype: np.dtype[Any]) -> Array:
+    """x converted, if that is needed; numbers too large become inf without a warning."""
+    if x.dtype == dtype:
+        return x
+    with np.errstate(over="ignore", invalid="ignore"):
+        return x.astype(dtype)
 
 
 def same_shape(x: Array, name: str, shape: tuple[int, ...], of: str) -> None:

@@ -159,6 +159,15 @@ def biased_exp_quick_pair(x: Number) -> Pair:
     return hi, fma(r_lo, hi, fma(q, power, power - hi))
 
 
+def expm1_parts(x: Number, x_lo: Number) -> tuple[Number, Number, Number]:
+    """(p, q, q_lo) with exp(x + x_lo) = p·(1 + q + q_lo), p a power of 2 and 1 for small x <= 0."""
+    r_hi, r_lo, power = _reduce(x, x_lo)
+    r = r_hi + r_lo
+    c = fma(polynomial(r, EXP[x.bits]), r * r, r_lo)
+    q = r_hi + c
+    return power * UNBIAS[x.bits], q, c - (q - r_hi)
+
+
 def exp_pair(x: Number) -> Pair:
     """exp(x) for x <= 0 as hi + lo."""
     hi, lo = biased_exp_pair(x)
@@ -225,3 +234,35 @@ def log1p_pair(s: Number, s_lo: Number) -> Pair:
     total = where(tiny, s + s_lo, hi + lo)
     total_lo = where(tiny, 0.0, lo - (total - hi))
     return total, total_lo
+
+
+# The same in float32, HI with 15 bits.
+LN2_LOG_32 = (_hex("0x1.62e400p-1"), _hex("0x1.7f7d1cp-20"))
+THREE_QUARTERS_BITS = 0x3FE8000000000000
+
+
+def log_pair(x: Number, x_lo: Number | None = None) -> Pair:
+    """log(x + x_lo) as hi + lo, x_lo being below an ULP of x: -inf at 0, NaN below it."""
+    correction = x * 0.0 if x_lo is None else x_lo / x
+    if x.bits == 32:
+        # u in [3/4, 3/2], where LOG1P_32 is good; as a float64, any x > 0 can be lifted above 1.
+        k, u = (x.widen() * 2.0**200).split_exponent(THREE_QUARTERS_BITS)
+        k, f = (k - 200.0).narrow(), u.narrow() - 1.0
+        ln2_hi, ln2_lo = LN2_LOG_32
+        square = f * f
+        rest = fma(f * -0.5, f, fma(k, ln2_lo, correction))
+        tail = fma(f * square, polynomial(f, LOG1P_32), rest)
+    else:
+        below_one, subnormal = x < 1.0, x < 2.0**-1022
+        lifted = where(below_one, x * 2.0**1023, x)
+        k, u = where(subnormal, lifted * 2.0**52, lifted).split_exponent(SQRT_HALF_BITS)
+        k = k - where(subnormal, 1075.0, where(below_one, 1023.0, 0.0))
+        f = u - 1.0
+        ln2_hi, ln2_lo = LN2_LOG
+        tail = _log1p_tail(f, fma(k, ln2_lo, correction))
+    k_ln2 = k * ln2_hi
+    hi = k_ln2 + f
+    lo = where(k == 0.0, 0.0, f - (hi - k_ln2)) + tail
+    limit = where(x == 0.0, -INFINITY, where(x == INFINITY, x, NAN))
+    usual = (x > 0.0) & (x < INFINITY)
+    return where(usual, hi, limit), where(usual, lo, 0.0)

@@ -31,16 +31,21 @@ from .vectors import (
     Number,
     Pointer,
     Vector,
+    borrow,
     count,
     count_zero,
+    either,
     first_lanes,
+    give_back,
     lanes,
     load,
+    load_mask,
     load_some,
     longest_short_row,
     max_across,
     number,
     prefetch,
+    put,
     read_tile,
     row,
     rows_in_tile,
@@ -273,18 +278,19 @@ def target_sums(
 
 def target_to_gradient(
     e: Pointer,
+    dx: Pointer,
     targets: Pointer,
     weights: Pointer,
     n: int,
     smoothing: Smoothing,
     factors: tuple[float, ...],
 ) -> None:
-    """Replace a row's biased exponentials by its gradient; see `target_gradient`."""
+    """A row's gradient from its biased exponentials; see `target_gradient`."""
     width = lanes(e)
     for j in range(0, n, width):
         k = min(width, n - j)
         u, u_lo = class_targets(e, targets, weights, j, k, smoothing)
-        store_some(e, j, k, target_gradient(load_some(e, j, k, 0), u, u_lo, *factors))
+        store_some(dx, j, k, target_gradient(load_some(e, j, k, 0), u, u_lo, *factors))
 
 
 def fill(y: Pointer, n: int, value: float) -> None:
@@ -305,7 +311,10 @@ Kernel = Callable[..., None]
 
 
 def each_row(function: RowFunction) -> Kernel:
-    """Kernel of function(x, y, n) for the rows of x and of the result y."""
+    """Kernel of function(x, e, y, n) for the rows of x and of the result y.
+
+    e is room for the row's exponentials: y itself, unless that keeps its numbers in 16 bits.
+    """
 
     def kernel(first: int, last: int, x: Any, y: Any) -> None:
         n = x.shape[1]
@@ -313,13 +322,45 @@ def each_row(function: RowFunction) -> Kernel:
             for i in range(first, last, rows_in_tile(x)):
                 k = min(last - i, rows_in_tile(x))
                 tile = read_tile(x, i, k, n)
-                function(tile, tile, n)
+                function(tile, tile, tile, n)
                 write_tile(tile, y, i, k, n)
         else:
+            room = borrow(x, y, None, n)
             for i in range(first, last):
-                function(row(x, i), row(y, i), n)
+                function(row(x, i), either(room, row(y, i)), row(y, i), n)
+            give_back(room)
 
     return kernel
+
+
+def each_row_where(function: RowFunction, masked: float) -> Kernel:
+    """The same for rows of which only what a mask allows is seen; `masked` stands elsewhere."""
+
+    def kernel(first: int, last: int, x: Any, mask: Any, y: Any) -> None:
+        n = x.shape[1]
+        room = borrow(x, y, None, n)
+        for i in range(first, last):
+            e = either(room, row(y, i))
+            if keep_where(row(x, i), row(mask, i), e, n, -INF):
+                function(e, e, row(y, i), n)
+                keep_where(row(y, i), row(mask, i), row(y, i), n, masked)
+            else:
+                fill(row(y, i), n, masked)
+        give_back(room)
+
+    return kernel
+
+
+def keep_where(x: Pointer, mask: Pointer, y: Pointer, n: int, masked: float) -> bool:
+    """y is x where the mask is true and `masked` elsewhere; whether it is true anywhere."""
+    width = lanes(x)
+    seen = 0
+    for j in range(0, n, width):
+        k = min(width, n - j)
+        here = load_mask(x, mask, j, k)
+        seen += count(x, here)
+        store_some(y, j, k, where(here, load_some(x, j, k, 0), splat(x, masked)))
+    return seen > 0
 
 
 def each_two_rows(function: RowFunction) -> Kernel:
@@ -351,6 +392,20 @@ def each_row_to_number(function: RowFunction) -> Kernel:
                 store_some(row(numbers, 0), i, k, function(read_tile(x, i, k, n), n))
         else:
             for i in range(first, last):
-                numbers[i] = function(row(x, i), n)
+                put(row(numbers, 0), i, function(row(x, i), n))
+
+    return kernel
+
+
+def each_row_to_number_where(function: RowFunction) -> Kernel:
+    """The same for rows of which only what a mask allows is seen."""
+
+    def kernel(first: int, last: int, x: Any, mask: Any, numbers: Any) -> None:
+        n = x.shape[1]
+        room = borrow(x, x, True, n)
+        for i in range(first, last):
+            keep_where(row(x, i), row(mask, i), room, n, -INF)
+            put(row(numbers, 0), i, function(room, n))
+        give_back(room)
 
     return kernel

@@ -201,8 +201,11 @@ def numba_type(argument: Any) -> Any:
     from numba.core import types
     from numba.np.numpy_support import from_dtype
 
+    from .halves import BY_NAME
+
     if isinstance(argument, np.ndarray):
-        return types.Array(from_dtype(argument.dtype), argument.ndim, "A")
+        dtype = argument.dtype
+        return types.Array(BY_NAME.get(dtype.name) or from_dtype(dtype), argument.ndim, "A")
     if argument is None:
         return types.none
     if isinstance(argument, bool):

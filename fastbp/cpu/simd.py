@@ -22,7 +22,9 @@ from numba import types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin, models, register_model
 
-LANES = {types.float32: 16, types.float64: 8}
+from .halves import BFLOAT16, FLOAT16, Half
+
+LANES = {types.float32: 16, types.float64: 8, FLOAT16: 16, BFLOAT16: 16}
 BITS = {types.float32: 32, types.float64: 64}
 INTEGER = {types.float32: types.int32, types.float64: types.int64}
 I32, I64 = ir.IntType(32), ir.IntType(64)
@@ -52,6 +54,11 @@ def ir_type(kind: types.Type) -> ir.Type:
     if isinstance(kind, Vector):
         return ir.VectorType(IR[kind.element], kind.lanes)
     return IR[kind]
+
+
+def computed(stored: types.Type) -> types.Type:
+    """The type in which numbers that are kept in this one are computed."""
+    return types.float32 if isinstance(stored, Half) else stored
 
 
 def element_of(kind: types.Type) -> types.Type:

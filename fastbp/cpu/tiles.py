@@ -7,14 +7,17 @@ from numba import types
 from numba.core.typing.templates import signature
 
 from . import vectors
-from .simd import I32, I64, IR, LANES, Vector, constant, ir_type
+from .simd import I32, I64, IR, LANES, Vector, computed, constant, ir_type
 from .words import (
     Columns,
     address_of,
+    as_vector,
     double_behind,
+    load_from,
     masked_load,
     masked_store,
     row_address,
+    store_to,
     vector_behind,
     word,
 )
@@ -57,15 +60,21 @@ def _lines(
     ]
 
 
+def _new_tile(b: ir.IRBuilder, kind: Vector) -> ir.Value:
+    """Room for a tile; in the function's first block, so that a loop does not take it twice."""
+    with b.goto_entry_block():
+        tile = b.alloca(IR[kind.element], I64(TILE_VECTORS * kind.lanes * kind.lanes))
+        tile.align = 64
+    return tile
+
+
 @word(vectors.read_tile)
 def _read_tile(x: types.Array, i: types.Type, k: types.Type, n: types.Type) -> Any:
     kind = vector_behind(x)
+    columns = Columns(kind.element)
 
     def write(context: Any, b: ir.IRBuilder, x_: Any, i_: Any, k_: Any, n_: Any) -> ir.Value:
-        room = I64(TILE_VECTORS * kind.lanes * kind.lanes)
-        with b.goto_entry_block():
-            tile = b.alloca(IR[x.dtype], room)
-            tile.align = 64
+        tile = _new_tile(b, kind)
         lines = _lines(context, b, x, x_, i_, k_)
         zero = constant(kind, 0.0)
         for first in range(0, TILE_VECTORS * kind.lanes, kind.lanes):
@@ -73,13 +82,14 @@ def _read_tile(x: types.Array, i: types.Type, k: types.Type, n: types.Type) -> A
                 left = b.sub(n_, I64(first))
                 rows = []
                 for address, exists in lines:
-                    p = b.bitcast(b.gep(address, [I64(first)]), ir_type(kind).as_pointer())
-                    rows.append(masked_load(b, p, b.select(exists, left, I64(0)), zero, kind))
+                    p = as_vector(b, b.gep(address, [I64(first)]), x.dtype)
+                    n_here = b.select(exists, left, I64(0))
+                    rows.append(masked_load(context, b, p, n_here, zero, x.dtype))
                 for j, column in enumerate(transposed(b, rows)):
-                    b.store(column, address_of(b, tile, I64(first + j), Columns(x.dtype)), align=64)
+                    b.store(column, address_of(b, tile, I64(first + j), columns), align=64)
         return tile
 
-    return signature(Columns(x.dtype), x, types.intp, types.intp, types.intp), write
+    return signature(columns, x, types.intp, types.intp, types.intp), write
 
 
 @word(vectors.write_tile)
@@ -98,8 +108,8 @@ def _write_tile(tile: Columns, x: types.Array, i: types.Type, k: types.Type, n: 
                     for j in range(kind.lanes)
                 ]
                 for row, (address, exists) in zip(transposed(b, columns), lines, strict=True):
-                    p = b.bitcast(b.gep(address, [I64(first)]), ir_type(kind).as_pointer())
-                    masked_store(b, row, p, b.select(exists, left, I64(0)), kind)
+                    p = as_vector(b, b.gep(address, [I64(first)]), x.dtype)
+                    masked_store(context, b, row, p, b.select(exists, left, I64(0)), x.dtype)
 
     return signature(types.void, tile, x, types.intp, types.intp, types.intp), write
 
@@ -109,6 +119,13 @@ def _tile_if(tile: Columns, array: types.Type) -> Any:
     if array == types.none:
         return signature(types.none, tile, array), lambda *_: None
     return signature(tile, tile, array), lambda context, b, tile_, array_: tile_
+
+
+@word(vectors.spare_tile)
+def _spare_tile(tile: Columns, needed: types.Type) -> Any:
+    if needed == types.none:
+        return signature(types.none, tile, needed), lambda *_: None
+    return signature(tile, tile, needed), lambda context, b, *_: _new_tile(b, vector_behind(tile))
 
 
 @word(vectors.lane_numbers)
@@ -152,10 +169,10 @@ def _places(b: ir.IRBuilder, p: types.Type, p_: ir.Value, k: ir.Value) -> list[i
 @word(vectors.pick)
 def _pick(p: types.Type, k: types.Type) -> Any:
     tile = isinstance(p, Columns)
-    kind = vector_behind(p) if tile else p.dtype
+    kind = vector_behind(p) if tile else computed(p.dtype)
 
     def write(context: Any, b: ir.IRBuilder, p_: ir.Value, k_: ir.Value) -> ir.Value:
-        values = [b.load(place) for place in _places(b, p, p_, k_)]
+        values = [load_from(context, b, place, p.dtype) for place in _places(b, p, p_, k_)]
         if not tile:
             return values[0]
         picked = ir.Constant(ir_type(kind), ir.Undefined)
@@ -172,6 +189,7 @@ def _put(p: types.Type, k: types.Type, value: types.Type) -> Any:
 
     def write(context: Any, b: ir.IRBuilder, p_: Any, k_: Any, value_: Any) -> None:
         for i, place in enumerate(_places(b, p, p_, k_)):
-            b.store(b.extract_element(value_, I32(i)) if tile else value_, place)
+            v = b.extract_element(value_, I32(i)) if tile else value_
+            store_to(context, b, v, place, p.dtype)
 
     return signature(types.void, p, k if tile else types.intp, value), write

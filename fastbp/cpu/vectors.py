@@ -5,6 +5,8 @@ pointers, in vectors of `lanes` numbers: 16 float32 or 8 float64. Vectors have t
 numbers, so the formulas take them as they stand. This module imports nothing, so that a page of
 operations can name its kernels without starting the compiler.
 
+Numbers kept in 16 bits become float32 when they are loaded, and are rounded when stored.
+
 A pointer goes along a row, or stands for a tile of short rows, which are computed at once, one in
 each lane: then a "vector" below is a column of the tile, `lanes` is 1, and nothing is folded across
 the lanes.
@@ -112,6 +114,29 @@ def write_tile(tile: Pointer, x: Any, i: int, k: int, n: int) -> None:
 
 def tile_if(tile: Pointer, array: Any) -> Pointer:
     """The tile, or None if array is None, which is known while compiling."""
+
+
+def spare_tile(tile: Pointer, needed: Any) -> Pointer:
+    """Another tile, or None if `needed` is None, which is known while compiling."""
+
+
+def borrow(x: Any, y: Any, needed: Any, n: int) -> Pointer:
+    """Room for n numbers such as x's are computed with, to be given back; None if that is y's row.
+
+    That is, unless y keeps its numbers in 16 bits, or `needed` is not None.
+    """
+
+
+def give_back(room: Pointer) -> None:
+    """The end of what was borrowed."""
+
+
+def either(p: Pointer, q: Pointer) -> Pointer:
+    """p, or q if p is None, which is known while compiling."""
+
+
+def load_mask(x: Pointer, mask: Pointer, j: int, n: int) -> Vector:
+    """Truth values for the n numbers of x from j on; false in the other lanes."""
 
 
 def lane_numbers(x: Any) -> Pointer:

@@ -19,6 +19,7 @@ from numba.np import arrayobj
 
 from ..formulas import softmax as formulas
 from . import vectors
+from .halves import I16, Half, from_float32, to_float32
 from .simd import (
     BITS,
     I32,
@@ -27,6 +28,7 @@ from .simd import (
     LANES,
     Traced,
     Vector,
+    computed,
     constant,
     ir_type,
     plain,
@@ -73,7 +75,7 @@ def word(stub: Callable[..., Any]) -> Callable[[Callable[..., Any]], None]:
 
 def vector_behind(pointer: types.Type) -> Vector:
     """The vector type that is read through a pointer."""
-    return Vector(pointer.dtype, LANES[pointer.dtype])
+    return Vector(computed(pointer.dtype), LANES[pointer.dtype])
 
 
 def double_behind(pointer: types.Type) -> Vector:
@@ -83,10 +85,15 @@ def double_behind(pointer: types.Type) -> Vector:
 
 def address_of(b: ir.IRBuilder, p: ir.Value, j: ir.Value, pointer: types.Type) -> ir.Value:
     """Where the vector j of a row, or the column j of a tile, stands."""
-    kind = vector_behind(pointer)
     if isinstance(pointer, Columns):
-        j = b.mul(j, I64(kind.lanes))
-    return b.bitcast(b.gep(p, [j]), ir_type(kind).as_pointer())
+        j = b.mul(j, I64(LANES[pointer.dtype]))
+    return as_vector(b, b.gep(p, [j]), pointer.dtype)
+
+
+def as_vector(b: ir.IRBuilder, address: ir.Value, dtype: types.Type) -> ir.Value:
+    """An address of one number as that of a vector."""
+    element = I16 if isinstance(dtype, Half) else IR[dtype]
+    return b.bitcast(address, ir.VectorType(element, LANES[dtype]).as_pointer())
 
 
 def _first_lanes(b: ir.IRBuilder, n: ir.Value, kind: Vector) -> ir.Value:
@@ -95,31 +102,57 @@ def _first_lanes(b: ir.IRBuilder, n: ir.Value, kind: Vector) -> ir.Value:
     return b.icmp_signed("<", lane, spread(b, b.trunc(n, I32), counted))
 
 
-def _alignment(kind: Vector) -> int:
-    return BITS[kind.element] // 8
+def _size(dtype: types.Type) -> int:
+    """Bytes of a number, which is how vectors are aligned: anywhere a number may stand."""
+    return 2 if isinstance(dtype, Half) else BITS[dtype] // 8
+
+
+def load_from(context: Any, b: ir.IRBuilder, address: ir.Value, dtype: types.Type) -> ir.Value:
+    """The number or vector at an address, as it is computed with."""
+    v = b.load(address, align=_size(dtype))
+    return to_float32(context, b, v, dtype) if isinstance(dtype, Half) else v
+
+
+def store_to(
+    context: Any, b: ir.IRBuilder, v: ir.Value, address: ir.Value, dtype: types.Type
+) -> None:
+    """The inverse of `load_from`."""
+    v = from_float32(context, b, v, dtype) if isinstance(dtype, Half) else v
+    b.store(v, address, align=_size(dtype))
 
 
 def masked_load(
-    b: ir.IRBuilder, address: ir.Value, n: ir.Value, fill: ir.Value, kind: Vector
-) -> ir.Value:
+    context: Any, b: ir.IRBuilder, address: ir.Value, n: ir.Value, fill: ir.Value, dtype: types.Type
+) -> ir.Value:  # fmt: skip
     """The first n lanes from an address, the others from `fill`."""
-    operands = [address, I32(_alignment(kind)), _first_lanes(b, n, kind), fill]
-    return _masked(b, "load", kind, ir_type(kind), operands)
+    kind = Vector(computed(dtype), LANES[dtype])
+    mask = _first_lanes(b, n, kind)
+    if not isinstance(dtype, Half):
+        return _masked(
+            b, "load", f"f{BITS[dtype]}", fill.type, [address, I32(_size(dtype)), mask, fill]
+        )
+    bits = ir.VectorType(I16, kind.lanes)
+    zero = ir.Constant(bits, [0] * kind.lanes)
+    v = _masked(b, "load", "i16", bits, [address, I32(_size(dtype)), mask, zero])
+    return b.select(mask, to_float32(context, b, v, dtype), fill)
 
 
 def masked_store(
-    b: ir.IRBuilder, v: ir.Value, address: ir.Value, n: ir.Value, kind: Vector
-) -> None:
+    context: Any, b: ir.IRBuilder, v: ir.Value, address: ir.Value, n: ir.Value, dtype: types.Type
+) -> None:  # fmt: skip
     """Write the first n lanes to an address."""
-    operands = [v, address, I32(_alignment(kind)), _first_lanes(b, n, kind)]
-    _masked(b, "store", kind, ir.VoidType(), operands)
+    mask = _first_lanes(b, n, Vector(computed(dtype), LANES[dtype]))
+    element = f"f{BITS[dtype]}" if dtype in BITS else "i16"
+    v = from_float32(context, b, v, dtype) if isinstance(dtype, Half) else v
+    _masked(b, "store", element, ir.VoidType(), [v, address, I32(_size(dtype)), mask])
 
 
 def _masked(
-    b: ir.IRBuilder, what: str, kind: Vector, returns: ir.Type, operands: list[ir.Value]
+    b: ir.IRBuilder, what: str, element: str, returns: ir.Type, operands: list[ir.Value]
 ) -> ir.Value:
+    lanes = operands[0].type.count if what == "store" else returns.count
     function = b.module.declare_intrinsic(
-        f"llvm.masked.{what}.v{kind.lanes}f{BITS[kind.element]}.p0",
+        f"llvm.masked.{what}.v{lanes}{element}.p0",
         fnty=ir.FunctionType(returns, [o.type for o in operands]),
     )
     return b.call(function, operands)
@@ -158,7 +191,8 @@ def _lanes(p: types.Type) -> Any:
 
 @word(vectors.number)
 def _number(p: types.Type, value: types.Type) -> Any:
-    return signature(p.dtype, p, p.dtype), lambda context, b, p_, v: v
+    kind = computed(p.dtype)
+    return signature(kind, p, kind), lambda context, b, p_, v: v
 
 
 # vectors ------------------------------------------------------------------------------------------
@@ -166,55 +200,49 @@ def _number(p: types.Type, value: types.Type) -> Any:
 
 @word(vectors.load)
 def _load(p: types.Type, j: types.Type) -> Any:
-    kind = vector_behind(p)
+    def load(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value) -> ir.Value:
+        return load_from(context, b, address_of(b, p_, j_, p), p.dtype)
 
-    def write(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value) -> ir.Value:
-        return b.load(address_of(b, p_, j_, p), align=_alignment(kind))
-
-    return signature(kind, p, types.intp), write
+    return signature(vector_behind(p), p, types.intp), load
 
 
 @word(vectors.load_some)
 def _load_some(p: types.Type, j: types.Type, n: types.Type, fill: types.Type) -> Any:
     kind = vector_behind(p)
 
-    def write(context: Any, b: ir.IRBuilder, p_: Any, j_: Any, n_: Any, fill_: Any) -> ir.Value:
+    def load(context: Any, b: ir.IRBuilder, p_: Any, j_: Any, n_: Any, fill_: Any) -> ir.Value:
         address = address_of(b, p_, j_, p)
         if isinstance(p, Columns):  # n is 1: the whole column
-            return b.load(address, align=_alignment(kind))
-        return masked_load(b, address, n_, spread(b, fill_, kind), kind)
+            return load_from(context, b, address, p.dtype)
+        return masked_load(context, b, address, n_, spread(b, fill_, kind), p.dtype)
 
-    return signature(kind, p, types.intp, types.intp, p.dtype), write
+    return signature(kind, p, types.intp, types.intp, kind.element), load
 
 
 @word(vectors.store)
 def _store(p: types.Type, j: types.Type, v: Vector) -> Any:
-    kind = vector_behind(p)
+    def store(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value, v_: ir.Value) -> None:
+        store_to(context, b, v_, address_of(b, p_, j_, p), p.dtype)
 
-    def write(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value, v_: ir.Value) -> None:
-        b.store(v_, address_of(b, p_, j_, p), align=_alignment(kind))
-
-    return signature(types.void, p, types.intp, kind), write
+    return signature(types.void, p, types.intp, vector_behind(p)), store
 
 
 @word(vectors.store_some)
 def _store_some(p: types.Type, j: types.Type, n: types.Type, v: Vector) -> Any:
-    kind = vector_behind(p)
-
-    def write(context: Any, b: ir.IRBuilder, p_: Any, j_: Any, n_: Any, v_: Any) -> None:
+    def store(context: Any, b: ir.IRBuilder, p_: Any, j_: Any, n_: Any, v_: Any) -> None:
         address = address_of(b, p_, j_, p)
         if isinstance(p, Columns):
-            b.store(v_, address, align=_alignment(kind))
+            store_to(context, b, v_, address, p.dtype)
         else:
-            masked_store(b, v_, address, n_, kind)
+            masked_store(context, b, v_, address, n_, p.dtype)
 
-    return signature(types.void, p, types.intp, types.intp, kind), write
+    return signature(types.void, p, types.intp, types.intp, vector_behind(p)), store
 
 
 @word(vectors.splat)
 def _splat(p: types.Type, value: types.Type) -> Any:
     kind = vector_behind(p)
-    return signature(kind, p, p.dtype), lambda context, b, p_, v: spread(b, v, kind)
+    return signature(kind, p, kind.element), lambda context, b, p_, v: spread(b, v, kind)
 
 
 @word(vectors.splat64)
@@ -307,6 +335,57 @@ def _count(p: types.Type, mask: Vector) -> Any:
         return b.zext(b.ctpop(b.bitcast(mask_, ir.IntType(mask.lanes))), I64)
 
     return signature(kind, p, mask), write
+
+
+# room for a row -----------------------------------------------------------------------------------
+
+
+@word(vectors.borrow)
+def _borrow(x: types.Array, y: types.Type, needed: types.Type, n: types.Type) -> Any:
+    stored_narrowly = isinstance(y, types.Array) and isinstance(y.dtype, Half)
+    if needed == types.none and not stored_narrowly:
+        return signature(types.none, x, y, needed, types.intp), lambda *_: None
+    element = computed(x.dtype)
+
+    def borrow(context: Any, b: ir.IRBuilder, x_: Any, y_: Any, needed_: Any, n_: Any) -> ir.Value:
+        size = b.mul(b.add(n_, I64(1)), I64(BITS[element] // 8))  # of no columns, too, some
+        return b.bitcast(context.nrt.allocate(b, size), IR[element].as_pointer())
+
+    return signature(types.CPointer(element), x, y, needed, types.intp), borrow
+
+
+@word(vectors.give_back)
+def _give_back(room: types.Type) -> Any:
+    def give_back(context: Any, b: ir.IRBuilder, room_: ir.Value) -> None:
+        if room != types.none:
+            context.nrt.free(b, b.bitcast(room_, ir.IntType(8).as_pointer()))
+
+    return signature(types.void, room), give_back
+
+
+@word(vectors.either)
+def _either(p: types.Type, q: types.Type) -> Any:
+    if p == types.none:
+        return signature(q, p, q), lambda context, b, p_, q_: None if q == types.none else q_
+    return signature(p, p, q), lambda context, b, p_, q_: p_
+
+
+# masks --------------------------------------------------------------------------------------------
+
+
+@word(vectors.load_mask)
+def _load_mask(x: types.Type, mask: types.CPointer, j: types.Type, n: types.Type) -> Any:
+    kind = Vector(types.boolean, LANES[x.dtype])
+
+    def load(context: Any, b: ir.IRBuilder, x_: Any, mask_: Any, j_: Any, n_: Any) -> ir.Value:
+        stored = ir.VectorType(ir.IntType(8), kind.lanes)
+        address = b.bitcast(b.gep(mask_, [j_]), stored.as_pointer())
+        zero = ir.Constant(stored, [0] * kind.lanes)
+        first = _first_lanes(b, n_, kind)
+        v = _masked(b, "load", "i8", stored, [address, I32(1), first, zero])
+        return b.icmp_unsigned("!=", v, zero)
+
+    return signature(kind, x, mask, types.intp, types.intp), load
 
 
 # calls --------------------------------------------------------------------------------------------

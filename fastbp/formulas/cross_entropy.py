@@ -18,7 +18,7 @@ from ..elementary import (
     where,
     widen,
 )
-from .softmax import add_pairs, scaled
+from .softmax import add_pairs, logsumexp, scaled
 
 
 def label_loss(x: Number, m: Number, t: Number, t_lo: Number) -> Number:
@@ -43,6 +43,18 @@ def label_gradient(
     """-(1 + s - e)·(r + r_lo) for the label's e: the others' sum, never p - 1, which cancels."""
     p, p_lo = times(*others_of_total(is_maximum, e, s, s_lo), r, r_lo)
     return 0.0 - (p + p_lo)
+
+
+def z_term(m: Number, s: Number, s_lo: Number, z: Number) -> Pair:
+    """z·lse² and its derivative 2·z·lse, lse being m + log(1 + s)."""
+    lse = logsumexp(m, s, s_lo)
+    z_lse = z * lse
+    return z_lse * lse, z_lse * 2.0
+
+
+def plus_one(x: Number) -> Pair:
+    """1 + x, exactly."""
+    return two_sum(x, x * 0.0 + 1.0)
 
 
 def gradient_factor(weight: Number, dloss: Number, denominator: Number) -> Pair:

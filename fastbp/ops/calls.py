@@ -19,7 +19,10 @@ small: dict[tuple[Kernel, str, int], Kernel] = {}
 
 
 def map_rows(kernel: Kernel, inputs: dict[str, Array], axis: Axis, out: Array | None) -> Array:
-    """kernel(first, last, *rows of the inputs, rows of the result), for inputs of one shape."""
+    """kernel(first, last, *rows of the inputs, rows of the result), for inputs of one shape.
+
+    Among them may be a mask.
+    """
     (name, x), *others = inputs.items()
     for other, array in others:
         same_shape(array, other, x.shape, name)

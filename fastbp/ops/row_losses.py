@@ -13,21 +13,36 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays import Array, rows_of
-from ..checks import as_array, as_axis, as_out, as_values, like_first, one_of, same_shape
+from ..checks import (
+    as_array,
+    as_axis,
+    as_out,
+    as_values,
+    computed_in,
+    is_float,
+    like_first,
+    of_dtype,
+    one_of,
+    same_shape,
+)
+from ..cpu.row_losses import count_rows
 from ..cpu.rows import Smoothing
 from ..cpu.run import serial
-from ..formulas.softmax import (
-    add_pairs,
-)
 
 REDUCTIONS = ("mean", "sum", "none")
 EMPTIES = ("nan", "zero")
 BAD_LABELS = ("raise", "nan", "ignore")
 NAN = float("nan")
-# What `label_to_use` says of a row without a label.
-IGNORED, BAD = -1, -2
 
 _NOTHING = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}
+
+
+class Targets(NamedTuple):
+    """Probabilities of all classes, or else of a few named by their indices; or labels."""
+
+    probabilities: Array | None  # (n_rows, n_classes)
+    indices: Array | None  # (n_rows, k); of labels k is 1
+    given: Array | None  # (n_rows, k), the probability of each index; of labels None
 
 
 class RowLoss(NamedTuple):
@@ -36,14 +51,16 @@ class RowLoss(NamedTuple):
     logits: Array
     axes: tuple[int, ...]
     x: Array  # (n_rows, n_classes)
-    labels: Array | None  # (n_rows,)
-    probabilities: Array | None  # (n_rows, n_classes)
+    targets: Targets
     class_weight: Array  # (n_classes,) or (0,)
     sample_weight: Array  # (n_rows,) or (0,)
     ignore: int
     has_ignore: bool
     bad_is_nan: bool
     smoothing: float
+    z_loss: float
+    softcap: float | None
+    temperature: float
     reduction: str
     empty: str
     denominator: float
@@ -58,6 +75,9 @@ def row_loss(
     sample_weight: ArrayLike | None,
     ignore_index: int | None,
     label_smoothing: float,
+    z_loss: float,
+    softcap: float | None,
+    temperature: float,
     reduction: str,
     empty: str,
     on_bad_label: str,
@@ -66,8 +86,16 @@ def row_loss(
     one_of(reduction, "reduction", REDUCTIONS)
     one_of(empty, "empty", EMPTIES)
     one_of(on_bad_label, "on_bad_label", BAD_LABELS)
-    smoothing = _smoothing(label_smoothing)
+    smoothing = _number(label_smoothing, "label_smoothing")
+    if not 0.0 <= smoothing <= 1.0:
+        raise ValueError(f"label_smoothing is {smoothing}; expected 0 to 1")
+    z_loss = _number(z_loss, "z_loss")
+    if not 0.0 <= z_loss < math.inf:
+        raise ValueError(f"z_loss is {z_loss}; expected 0 or more")
+    softcap = softcap if softcap is None else _positive(softcap, "softcap")
+    temperature = _positive(temperature, "temperature")
     logits = as_values(logits, "logits")
+    dtype = computed_in(logits.dtype)
     axes = (as_axis(axis, logits.ndim, "logits"),)
     x = rows_of(logits, axes)
     n_rows, n_classes = x.shape
@@ -75,55 +103,63 @@ def row_loss(
         raise ValueError(f"logits has shape {logits.shape}; expected at least one class")
     rows_shape = logits.shape[: axes[0]] + logits.shape[axes[0] + 1 :]
 
-    weight, sample = _NOTHING[logits.dtype], _NOTHING[logits.dtype]
+    weight, sample = _NOTHING[dtype], _NOTHING[dtype]
     if class_weight is not None:
-        weight = like_first(class_weight, "class_weight", logits)
+        weight = of_dtype(as_values(class_weight, "class_weight"), dtype)
         same_shape(weight, "class_weight", (n_classes,), "one row of logits")
         weight = np.ascontiguousarray(weight)
     if sample_weight is not None:
-        sample = like_first(sample_weight, "sample_weight", logits)
+        sample = of_dtype(as_values(sample_weight, "sample_weight"), dtype)
         same_shape(sample, "sample_weight", rows_shape, "logits without axis")
         sample = sample.reshape(-1)
 
-    labels, probabilities = _targets(targets, logits, rows_shape)
+    rows = _targets(targets, logits, rows_shape, axes)
     ignore, has_ignore, denominator = 0, False, float(n_rows)
-    if labels is not None:
-        ignore, has_ignore = _ignored(ignore_index, labels)
-        labels = labels.reshape(-1)
-        key = (logits.dtype.char, labels.dtype.char)
-        bad, denominator = serial(
-            count_labels, key, n_rows, n_classes, labels, weight, sample, ignore, has_ignore
-        )
-        if bad >= 0 and on_bad_label == "raise":
-            raise IndexError(_bad_label(labels, bad, rows_shape, n_classes))
-    elif probabilities is not None:
+    if rows.indices is None or rows.given is not None:
         if ignore_index is not None:
             raise ValueError("ignore_index is given; expected None with probabilities as targets")
-        probabilities = rows_of(probabilities, axes)
-        if sample.size:
-            denominator = math.fsum(sample.tolist()) if np.isfinite(sample).all() else NAN
+    else:
+        ignore, has_ignore = _ignored(ignore_index, rows.indices)
+    if rows.indices is not None:
+        counted = weight if rows.given is None else _NOTHING[dtype]
+        bad, denominator = serial(
+            count_rows, (dtype.char, rows.indices.dtype.char), n_rows, n_classes, rows.indices,
+            counted, sample, ignore, has_ignore,
+        )  # fmt: skip
+        if bad >= 0 and on_bad_label == "raise":
+            raise IndexError(_bad_label(rows.indices[bad], bad, rows_shape, n_classes))
+    elif sample.size:
+        denominator = math.fsum(sample.tolist()) if np.isfinite(sample).all() else NAN
     return RowLoss(
-        logits, axes, x, labels, probabilities, weight, sample, ignore, has_ignore,
-        on_bad_label != "ignore", smoothing, reduction, empty,
+        logits, axes, x, rows, weight, sample, ignore, has_ignore, on_bad_label != "ignore",
+        smoothing, z_loss, softcap, temperature, reduction, empty,
         denominator if reduction == "mean" else 1.0,
         rows_shape if reduction == "none" else (),
     )  # fmt: skip
 
 
-def _smoothing(value: Any) -> float:
+def _number(value: Any, name: str) -> float:
     try:
-        smoothing = float(value)
+        return float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"label_smoothing is {value!r}; expected a number") from None
-    if not 0.0 <= smoothing <= 1.0:
-        raise ValueError(f"label_smoothing is {smoothing}; expected 0 to 1")
-    return smoothing
+        raise TypeError(f"{name} is {value!r}; expected a number") from None
+
+
+def _positive(value: Any, name: str) -> float:
+    number = _number(value, name)
+    if not 0.0 < number < math.inf:
+        raise ValueError(f"{name} is {number}; expected a positive number")
+    return number
 
 
 def _targets(
-    targets: Any, logits: Array, rows_shape: tuple[int, ...]
-) -> tuple[Array | None, Array | None]:
-    """(labels, None) or (None, probabilities)."""
+    targets: Any, logits: Array, rows_shape: tuple[int, ...], axes: tuple[int, ...]
+) -> Targets:
+    """Labels, probabilities, or pairs of indices and probabilities, as rows."""
+    if isinstance(targets, tuple) and len(targets) == 2:
+        indices, given = (as_array(t, "targets") for t in targets)
+        if indices.dtype.kind in "iu" and is_float(given.dtype):
+            return _sparse(indices, given, logits, rows_shape)
     array = as_array(targets, "targets")
     if array.dtype.kind in "iu":
         if array.shape != rows_shape:
@@ -131,8 +167,8 @@ def _targets(
                 f"targets are integers of shape {array.shape}; expected labels of shape "
                 f"{rows_shape}, or float probabilities of shape {logits.shape}"
             )
-        return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("=")), None
-    if array.dtype.kind != "f":
+        return Targets(None, _native(array).reshape(-1, 1), None)
+    if not is_float(array.dtype):
         raise TypeError(
             f"targets have dtype {array.dtype}; expected integer labels or float probabilities"
         )
@@ -141,7 +177,23 @@ def _targets(
             f"targets are floats of shape {array.shape}; expected probabilities of shape "
             f"{logits.shape}, or integer labels of shape {rows_shape}"
         )
-    return None, like_first(array, "targets", logits)
+    return Targets(rows_of(like_first(array, "targets", logits), axes), None, None)
+
+
+def _sparse(indices: Array, given: Array, logits: Array, rows_shape: tuple[int, ...]) -> Targets:
+    if indices.ndim != len(rows_shape) + 1 or indices.shape[:-1] != rows_shape:
+        raise ValueError(
+            f"targets has indices of shape {indices.shape}; expected {(*rows_shape, 'k')}, "
+            "a few for each row"
+        )
+    same_shape(given, "targets' weights", indices.shape, "its indices")
+    shape = math.prod(rows_shape), indices.shape[-1]
+    given = of_dtype(as_values(given, "targets"), computed_in(logits.dtype))
+    return Targets(None, _native(indices).reshape(shape), given.reshape(shape))
+
+
+def _native(array: Array) -> Array:
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _ignored(ignore_index: Any, labels: Array) -> tuple[int, bool]:
@@ -158,10 +210,11 @@ def _ignored(ignore_index: Any, labels: Array) -> tuple[int, bool]:
     return int(np.array(index, labels.dtype).astype(np.int64)), True
 
 
-def _bad_label(labels: Array, bad: int, rows_shape: tuple[int, ...], n_classes: int) -> str:
+def _bad_label(indices: Array, bad: int, rows_shape: tuple[int, ...], n_classes: int) -> str:
     where = [int(i) for i in np.unravel_index(bad, rows_shape)] if rows_shape else []
     place = f" at row {where[0] if len(where) == 1 else tuple(where)}" if where else ""
-    return f"targets has label {labels[bad]}{place}; expected 0 to {n_classes - 1}"
+    label = next(k for k in indices.tolist() if not 0 <= k < n_classes)
+    return f"targets has label {label}{place}; expected 0 to {n_classes - 1}"
 
 
 def gradient_like(problem: RowLoss, out: Array | None, dloss: Array | None = None) -> Array:
@@ -176,10 +229,8 @@ def gradient_like(problem: RowLoss, out: Array | None, dloss: Array | None = Non
     }
     if dloss is not None:
         inputs["dloss"] = dloss
-    if problem.labels is not None:
-        inputs["targets"] = problem.labels
-    if problem.probabilities is not None:
-        inputs["targets"] = problem.probabilities
+    parts = zip(("targets", "targets' indices", "targets' weights"), problem.targets, strict=True)
+    inputs |= {name: array for name, array in parts if array is not None}
     return as_out(out, logits.shape, inputs, replaceable=1)
 
 
@@ -194,7 +245,7 @@ def reduced(sums: Array, problem: RowLoss) -> Any:
             total /= problem.denominator
         elif not math.isnan(total):
             total = 0.0 if problem.empty == "zero" else NAN
-    dtype = problem.logits.dtype
+    dtype = computed_in(problem.logits.dtype)
     if abs(total) <= np.finfo(dtype).max:
         return dtype.type(total)
     with np.errstate(over="ignore"):
@@ -207,50 +258,3 @@ def as_smoothing(epsilon: float, n_classes: int) -> Smoothing:
     keep_lo = float(1 - Fraction(epsilon) - Fraction(keep))
     share_lo = float(Fraction(epsilon) / n_classes - Fraction(share))
     return keep, keep_lo, share, share_lo
-
-
-# kernels ------------------------------------------------------------------------------------------
-
-
-def count_labels(
-    first: int, last: int, n_classes: int, labels: Array, class_weight: Array,
-    sample_weight: Array, ignore: int, has_ignore: bool,
-) -> tuple[int, float]:  # fmt: skip
-    """(row of the first bad label or -1, Σ weights of the good ones that are not ignored)."""
-    bad, good, s, s_lo = -1, 0, 0.0, 0.0
-    for i in range(first, last):
-        k: Any = np.int64(labels[i])
-        if has_ignore and k == ignore:
-            continue
-        if k < 0 or k >= n_classes:
-            bad = i if bad < 0 else bad
-            continue
-        good += 1
-        if class_weight.size or sample_weight.size:
-            w = row_weight(class_weight, k, sample_weight, i)
-            s, s_lo = add_pairs(s, s_lo, w, 0.0, w)
-    if class_weight.size or sample_weight.size:
-        return bad, s + s_lo
-    return bad, float(good)
-
-
-def row_weight(class_weight: Array, k: int, sample_weight: Array, i: int) -> float:
-    """class_weight[k]·sample_weight[i], each 1 where it is not given."""
-    w = 1.0
-    if class_weight.size:
-        w = float(class_weight[k])
-    if sample_weight.size:
-        w *= float(sample_weight[i])
-    return w
-
-
-def label_to_use(
-    label: int, n_classes: int, ignore: int, has_ignore: bool, bad_is_nan: bool
-) -> Any:
-    """The label; or IGNORED, or BAD, which are negative."""
-    k: Any = np.int64(label)
-    if has_ignore and k == ignore:
-        return IGNORED
-    if k < 0 or k >= n_classes:
-        return BAD if bad_is_nan else IGNORED
-    return k

@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays import Array, put_back, rows_of, rows_to_write
-from ..checks import as_axes, as_out, as_values, like_first, same_shape
+from ..checks import as_axes, as_mask, as_out, as_values, like_first, same_shape
 from ..cpu.rows import (
     each_row,
     each_row_to_number,
+    each_row_to_number_where,
+    each_row_where,
     each_two_rows,
     exp_total,
     likely_and_others,
@@ -28,8 +30,8 @@ from ..cpu.rows import (
     value_at_max,
 )
 from ..cpu.run import launch
-from ..cpu.vectors import Number, Pointer, number, row
-from ..elementary import narrowed, split
+from ..cpu.vectors import Number, Pointer, number, pick, row
+from ..elementary import INFINITY, narrowed, split
 from ..formulas.softmax import (
     log_of_total,
     reciprocal_of_total,
@@ -52,7 +54,9 @@ from ..formulas.softmax import (
 from .calls import Axis, map_rows
 
 
-def softmax(x: ArrayLike, axis: Axis = -1, *, out: Array | None = None) -> Array:
+def softmax(
+    x: ArrayLike, axis: Axis = -1, *, where: ArrayLike | None = None, out: Array | None = None
+) -> Array:
     """Softmax along an axis: y_j = exp(x_j) / Σ exp(x).
 
     Parameters
@@ -61,6 +65,8 @@ def softmax(x: ArrayLike, axis: Axis = -1, *, out: Array | None = None) -> Array
         Values of any shape; float32 or float64, integers and bools become float64.
     axis : int, tuple of ints or None
         The axes over which a row's sum runs; None is the whole array.
+    where : array_like of bool, optional
+        Broadcasts to x. Where it is false, x is not seen and the result is 0.
     out : ndarray, optional
         Where to write the result, of x's shape and dtype; it may be x.
 
@@ -86,18 +92,23 @@ def softmax(x: ArrayLike, axis: Axis = -1, *, out: Array | None = None) -> Array
     >>> fastbp.softmax([1.0, 2.0, 3.0]).round(4)
     array([0.09  , 0.2447, 0.6652])
     """
-    return map_rows(softmax_rows, {"x": as_values(x, "x")}, axis, out)
+    x = as_values(x, "x")
+    mask = as_mask(where, x)
+    if mask is None:
+        return map_rows(softmax_rows, {"x": x}, axis, out)
+    return map_rows(softmax_rows_where, {"x": x, "where": mask}, axis, out)
 
 
-def softmax_row(x: Pointer, y: Pointer, n: int) -> None:
+def softmax_row(x: Pointer, e: Pointer, y: Pointer, n: int) -> None:
     """y_j = e_j / (1 + s)."""
     m = row_max(x, n)
-    s, s_lo = exp_total(x, y, n, m)
+    s, s_lo = exp_total(x, e, n, m)
     r, r_lo = reciprocal_of_total(m, s, s_lo)
-    scale(y, y, n, r, r_lo)
+    scale(e, y, n, r, r_lo)
 
 
 softmax_rows = each_row(softmax_row)
+softmax_rows_where = each_row_where(softmax_row, 0.0)
 
 
 def softmax_backward(
@@ -154,7 +165,9 @@ def softmax_backward_row(dy: Pointer, y: Pointer, dx: Pointer, n: int) -> None:
 softmax_backward_rows = each_two_rows(softmax_backward_row)
 
 
-def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: Array | None = None) -> Array:
+def log_softmax(
+    x: ArrayLike, axis: Axis = -1, *, where: ArrayLike | None = None, out: Array | None = None
+) -> Array:
     """Logarithm of softmax along an axis: y_j = x_j - log Σ exp(x).
 
     Parameters
@@ -163,6 +176,8 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: Array | None = None) -> A
         Values of any shape; float32 or float64, integers and bools become float64.
     axis : int, tuple of ints or None
         The axes over which a row's sum runs; None is the whole array.
+    where : array_like of bool, optional
+        Broadcasts to x. Where it is false, x is not seen and the result is -inf.
     out : ndarray, optional
         Where to write the result, of x's shape and dtype; it may be x.
 
@@ -186,13 +201,17 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: Array | None = None) -> A
     >>> fastbp.log_softmax([0.0, 40.0])
     array([-4.00000000e+01, -4.24835426e-18])
     """
-    return map_rows(log_softmax_rows, {"x": as_values(x, "x")}, axis, out)
+    x = as_values(x, "x")
+    mask = as_mask(where, x)
+    if mask is None:
+        return map_rows(log_softmax_rows, {"x": x}, axis, out)
+    return map_rows(log_softmax_rows_where, {"x": x, "where": mask}, axis, out)
 
 
 _log_softmax = map_row(log_softmax_formula)
 
 
-def log_softmax_row(x: Pointer, y: Pointer, n: int) -> None:
+def log_softmax_row(x: Pointer, _e: Pointer, y: Pointer, n: int) -> None:
     """y_j = (x_j - m) - log(1 + s)."""
     m = row_max(x, n)
     s, s_lo = exp_total(x, None, n, m)
@@ -202,6 +221,7 @@ def log_softmax_row(x: Pointer, y: Pointer, n: int) -> None:
 
 
 log_softmax_rows = each_row(log_softmax_row)
+log_softmax_rows_where = each_row_where(log_softmax_row, -INFINITY)
 
 
 def log_softmax_backward(
@@ -259,7 +279,12 @@ log_softmax_backward_rows = each_two_rows(log_softmax_backward_row)
 
 
 def logsumexp(
-    x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False, out: Array | None = None
+    x: ArrayLike,
+    axis: Axis = -1,
+    *,
+    where: ArrayLike | None = None,
+    keepdims: bool = False,
+    out: Array | None = None,
 ) -> Array:
     """Logarithm of a sum of exponentials along an axis: log Σ exp(x).
 
@@ -269,6 +294,8 @@ def logsumexp(
         Values of any shape; float32 or float64, integers and bools become float64.
     axis : int, tuple of ints or None
         The axes that are summed over; None is the whole array.
+    where : array_like of bool, optional
+        Broadcasts to x. Where it is false, x is not seen.
     keepdims : bool
         Keep the axes summed over, with length 1.
     out : ndarray, optional
@@ -295,13 +322,16 @@ def logsumexp(
     array([1000.69314718,    0.        ])
     """
     x = as_values(x, "x")
+    mask = as_mask(where, x)
     axes = as_axes(axis, x.ndim, "x")
     kept = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
     shape = kept if keepdims else tuple(n for a, n in enumerate(x.shape) if a not in axes)
-    result = np.empty(shape, x.dtype) if out is None else as_out(out, shape, {"x": x}, 0)
-    rows = rows_of(x, axes)
-    flat = np.empty(rows.shape[0], x.dtype)
-    launch(logsumexp_rows, x.dtype.char, rows.shape[0], rows.size, 1, rows, flat)
+    inputs = {"x": x} if mask is None else {"x": x, "where": mask}
+    result = np.empty(shape, x.dtype) if out is None else as_out(out, shape, inputs, 0)
+    kernel = logsumexp_rows if mask is None else logsumexp_rows_where
+    rows = [rows_of(array, axes) for array in inputs.values()]
+    flat = np.empty(rows[0].shape[0], x.dtype)
+    launch(kernel, x.dtype.char, flat.size, x.size, 1, *rows, flat)
     result[...] = flat.reshape(shape)
     return result[()] if out is None and not shape else result
 
@@ -314,6 +344,7 @@ def logsumexp_row(x: Pointer, n: int) -> Number:
 
 
 logsumexp_rows = each_row_to_number(logsumexp_row)
+logsumexp_rows_where = each_row_to_number_where(logsumexp_row)
 
 
 def logsumexp_backward(
@@ -371,7 +402,7 @@ def logsumexp_backward(
     if out is not None:
         result = as_out(out, x.shape, {"x": x, "dy": dy, "y": y}, 1)
     rows, dx = rows_of(x, axes), rows_to_write(result, axes)
-    per_row = dy.reshape(-1), y.reshape(-1)
+    per_row = dy.reshape(-1, 1), y.reshape(-1, 1)
     launch(logsumexp_backward_rows, x.dtype.char, rows.shape[0], rows.size, 1, *per_row, rows, dx)
     return put_back(dx, result, axes)
 
@@ -385,4 +416,5 @@ def logsumexp_backward_rows(
     """dx_j = dy·exp(x_j - y)."""
     # (Short rows gain little from tiles here: there is nothing to fold.)
     for i in range(first, last):
-        _logsumexp_backward(row(x, i), row(dx, i), x.shape[1], (y[i], dy[i]))
+        given = pick(row(y, i), 0), pick(row(dy, i), 0)
+        _logsumexp_backward(row(x, i), row(dx, i), x.shape[1], given)

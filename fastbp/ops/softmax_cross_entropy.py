@@ -11,9 +11,14 @@ b. Class and sample weights of a label multiply the row; so the row's last facto
    incoming gradient, the denominator of the mean, and the total.
 c. Rows go in blocks, each of which adds up its own losses: how many depends on the shape alone, so
    a sum is the same for any number of threads.
+d. Temperature and soft cap change the logits in a pass before, and the z-loss adds to a row's loss
+   and to its last factor: kernels are compiled for the options given, and know of no others.
+
+The kernels are in `fastbp.cpu.row_losses`.
 
 Source: Bishop, "Pattern Recognition and Machine Learning" (2006), equations 4.108 and 4.109;
-smoothing and the weighted mean as in PyTorch's cross_entropy.
+smoothing and the weighted mean as in PyTorch's cross_entropy; z-loss as in Chowdhery et al.,
+"PaLM" (2022), section 5; soft cap as in Gemma Team, "Gemma 2" (2024), section 2.
 """
 
 from typing import Any
@@ -22,65 +27,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays import Array, put_back, rows_to_write
-from ..checks import as_values, like_first, same_shape
-from ..cpu.rows import (
-    Smoothing,
-    exp_total,
-    fill,
-    row_max,
-    scale_by_any,
-    target_sums,
-    target_to_gradient,
-)
-from ..cpu.run import launch
-from ..cpu.vectors import (
-    Number,
-    Pointer,
-    lane_numbers,
-    load_lanes,
-    longest_short_row,
-    pick,
-    put,
-    read_tile,
-    row,
-    rows_in_tile,
-    store_lanes,
-    tile_if,
-    write_tile,
-)
-from ..elementary import narrowed, times
-from ..formulas.cross_entropy import (
-    accumulate_target_loss,
-    biased_total,
-    gradient_factor,
-    label_gradient,
-    label_loss,
-    others_of_total,
-    target_difference,
-    target_loss,
-    times_weight,
-    unbiased_exp_minus,
-    weighted,
-)
-from ..formulas.softmax import (
-    add_pairs,
-    equal,
-    log_of_total,
-    reciprocal_of_total,
-    scaled,
-    unbiased,
-)
-from .row_losses import (
-    BAD,
-    NAN,
-    RowLoss,
-    as_smoothing,
-    gradient_like,
-    label_to_use,
-    reduced,
-    row_loss,
-    row_weight,
-)
+from ..checks import as_values, computed_in, of_dtype, same_shape
+from ..cpu.row_losses import label_blocks, target_blocks
+from ..cpu.run import Kernel, launch
+from .row_losses import RowLoss, as_smoothing, gradient_like, reduced, row_loss
 
 BLOCK, MOST_BLOCKS = 8192, 256  # about so many logits in a block of rows, and no more blocks
 
@@ -96,6 +46,9 @@ def softmax_cross_entropy(
     sample_weight: ArrayLike | None = None,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    temperature: float = 1.0,
     reduction: str = "mean",
     empty: str = "nan",
     on_bad_label: str = "raise",
@@ -105,10 +58,12 @@ def softmax_cross_entropy(
     Parameters
     ----------
     logits : array_like
-        Scores of the classes along `axis`; float32 or float64, integers become float64.
-    targets : array_like
+        Scores of the classes along `axis`; float32, float64, float16 or bfloat16, integers become
+        float64.
+    targets : array_like, or tuple of two
         Integers of any width, shaped as logits without `axis`: labels. Floats shaped as logits:
-        probabilities, which need not sum to 1.
+        probabilities, which need not sum to 1. (indices, weights), integers and floats with a last
+        axis of k more than labels: probabilities of k classes, those of an index met twice added.
     axis : int
         The axis of the classes.
     class_weight : array_like, (n_classes,), optional
@@ -119,6 +74,12 @@ def softmax_cross_entropy(
         Rows with this label count for nothing and are never read.
     label_smoothing : float, 0 to 1
         ε: the targets become (1 - ε) t + ε / n_classes.
+    z_loss : float, 0 or more
+        Adds z_loss · logsumexp(logits)² to a row's loss, before its weight multiplies it.
+    softcap : float, optional
+        The logits become softcap · tanh(logits / softcap) first.
+    temperature : float
+        Then they are divided by it.
     reduction : {"mean", "sum", "none"}
         "mean" divides by Σ class_weight[label]·sample_weight over rows not ignored; with
         probabilities by Σ sample_weight.
@@ -131,7 +92,8 @@ def softmax_cross_entropy(
     Returns
     -------
     number or ndarray
-        Of the logits' dtype; with ``reduction="none"`` shaped as logits without `axis`.
+        Of the logits' dtype, float32 for those of 16 bits; with ``reduction="none"`` shaped as
+        logits without `axis`.
 
     Raises
     ------
@@ -146,7 +108,9 @@ def softmax_cross_entropy(
     -----
     A row's loss is within 2 ULP, the mean of many rows within 1 ULP. Confident rows keep their
     precision: [20, 0, 0] with label 0 costs 4.122307e-09. A NaN or +inf makes the row's loss NaN;
-    -inf at the label +inf; a probability 0 on a -inf logit contributes 0.
+    -inf at the label +inf; a probability 0 on a -inf logit contributes 0. A soft cap makes ±inf
+    finite. Capped or divided logits are rounded once, to within 1 ULP each, and the loss is that of
+    these. Logits of 16 bits are computed in float32, probabilities and weights likewise.
 
     Examples
     --------
@@ -155,7 +119,7 @@ def softmax_cross_entropy(
     """
     problem = row_loss(
         logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing,
-        reduction, empty, on_bad_label,
+        z_loss, softcap, temperature, reduction, empty, on_bad_label,
     )  # fmt: skip
     return _solve(problem, _ONE, dx=None)
 
@@ -169,6 +133,9 @@ def softmax_cross_entropy_with_grad(
     sample_weight: ArrayLike | None = None,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    temperature: float = 1.0,
     reduction: str = "mean",
     empty: str = "nan",
     on_bad_label: str = "raise",
@@ -178,8 +145,8 @@ def softmax_cross_entropy_with_grad(
 
     Parameters
     ----------
-    logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing, reduction, \
-empty, on_bad_label
+    logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, \
+softcap, temperature, reduction, empty, on_bad_label
         As in `softmax_cross_entropy`.
     out : ndarray, optional
         Where to write the gradient, of the logits' shape and dtype; it may be logits.
@@ -211,7 +178,7 @@ empty, on_bad_label
     """
     problem = row_loss(
         logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing,
-        reduction, empty, on_bad_label,
+        z_loss, softcap, temperature, reduction, empty, on_bad_label,
     )  # fmt: skip
     dlogits = gradient_like(problem, out)
     dx = rows_to_write(dlogits, problem.axes)
@@ -229,6 +196,9 @@ def softmax_cross_entropy_backward(
     sample_weight: ArrayLike | None = None,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    temperature: float = 1.0,
     reduction: str = "mean",
     empty: str = "nan",
     on_bad_label: str = "raise",
@@ -240,8 +210,8 @@ def softmax_cross_entropy_backward(
     ----------
     dloss : array_like
         Gradient by the loss, shaped as the loss.
-    logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing, reduction, \
-empty, on_bad_label
+    logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, \
+softcap, temperature, reduction, empty, on_bad_label
         As they were given to `softmax_cross_entropy`.
     out : ndarray, optional
         Where to write the gradient, of the logits' shape and dtype; it may be logits.
@@ -268,12 +238,11 @@ empty, on_bad_label
     """
     problem = row_loss(
         logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing,
-        reduction, empty, on_bad_label,
+        z_loss, softcap, temperature, reduction, empty, on_bad_label,
     )  # fmt: skip
-    if problem.reduction == "none":
-        given = like_first(dloss, "dloss", problem.logits)
-    else:
-        given = as_values(dloss, "dloss").astype(np.float64, copy=False)
+    rows_have_each = problem.reduction == "none"
+    dtype = computed_in(problem.logits.dtype) if rows_have_each else np.dtype(np.float64)
+    given = of_dtype(as_values(dloss, "dloss"), dtype)
     same_shape(given, "dloss", problem.loss_shape, "the loss")
     dlogits = gradient_like(problem, out, given)
     dx = rows_to_write(dlogits, problem.axes)
@@ -288,162 +257,32 @@ def _solve(problem: RowLoss, dloss: Array, dx: Array | None) -> Any:
     n_blocks = max(1, min(MOST_BLOCKS, p.x.size // BLOCK))
     block = -(-n_rows // n_blocks) or 1
     n_blocks = -(-n_rows // block)
-    losses = np.empty(n_rows if p.reduction == "none" else 0, p.logits.dtype)
+    losses = np.empty(n_rows if p.reduction == "none" else 0, computed_in(p.logits.dtype))
     sums = np.zeros((n_blocks, 2))
-    common = (p.sample_weight, p.denominator, dloss, losses, sums, dx, block)
+    # Options that are not given are None: kernels are compiled for those that are.
+    z = p.z_loss or None
+    temperature = None if p.softcap is None and p.temperature == 1.0 else p.temperature
+    transform = p.softcap, temperature, z
+    # The gradient by the logits has the temperature in its denominator, too.
+    denominator = p.denominator * p.temperature
+    common = (p.sample_weight, denominator, dloss, losses, sums, dx, block, *transform)
     skipped = (p.ignore, p.has_ignore, p.bad_is_nan)
-    key: Any = (p.logits.dtype.char, dloss.dtype.char, dx is None)
-    if p.labels is not None and p.smoothing == 0.0:
-        key += (p.labels.dtype.char,)
-        given = (p.x, p.labels, p.class_weight, *skipped)
-        launch(label_blocks, key, n_blocks, p.x.size, 1, *given, *common)
+    probabilities, indices, given = p.targets
+    key: Any = (p.logits.dtype.char, dloss.dtype.char, dx is None, *(t is None for t in transform))
+    if indices is not None:
+        key += (indices.dtype.char,)
+    if indices is not None and given is None and p.smoothing == 0.0:
+        kernel: Kernel = label_blocks
+        arguments: tuple[Any, ...] = (p.x, indices[:, 0], p.class_weight, *skipped)
     else:
-        smoothing = as_smoothing(p.smoothing, max(n_classes, 1))
+        keep, keep_lo, share, share_lo = as_smoothing(p.smoothing, max(n_classes, 1))
+        everywhere = None if indices is not None and share == 0.0 else share
         weight = p.class_weight if p.class_weight.size else None
-        labels = p.labels.dtype.char if p.labels is not None else None
-        key += (labels, weight is None)
-        targets = (p.x, p.probabilities, p.labels, weight, *smoothing, *skipped)
-        launch(target_blocks, key, n_blocks, p.x.size, 1, *targets, *common)
+        key += (everywhere is None, weight is None, given is None, probabilities is None)
+        smoothing = keep, keep_lo, everywhere, share_lo
+        kernel = target_blocks
+        arguments = (p.x, probabilities, indices, given, weight, *smoothing, *skipped)
+    launch(kernel, key, n_blocks, p.x.size, 1, *arguments, *common)
     if p.reduction == "none":
         return losses.reshape(p.loss_shape)[()]  # of a single row, a number
     return reduced(sums, p)
-
-
-# kernels ------------------------------------------------------------------------------------------
-
-
-def label_row(
-    x: Pointer, dx: Pointer, n: int, k: Number, weight: Number, dloss: Number, denominator: float
-) -> Number:
-    """Loss of one row, or of a tile of them; the gradient goes to dx, if that is not None."""
-    # What the row does not decide comes first, and the logarithm last: scaling waits for the rest.
-    g, g_lo = gradient_factor(weight, dloss, denominator)
-    m = row_max(x, n)
-    x_k = pick(x, k)
-    s, s_lo = exp_total(x, dx, n, m)
-    if dx is not None:
-        r, r_lo = reciprocal_of_total(m, s, s_lo)
-        r, r_lo = times(r, r_lo, g, g_lo)
-        scale_by_any(dx, dx, n, r, r_lo)
-        e = unbiased_exp_minus(x_k, m)
-        put(dx, k, narrowed(label_gradient(equal(x_k, m), e, s, s_lo, r, r_lo), m))
-    t, t_lo = log_of_total(m, s, s_lo)
-    return weighted(label_loss(x_k, m, t, t_lo), weight)
-
-
-def label_blocks(
-    first: int, last: int, x: Array, labels: Array, class_weight: Array, ignore: int,
-    has_ignore: bool, bad_is_nan: bool, sample_weight: Array, denominator: float, dloss: Array,
-    losses: Array, sums: Array, dx: Array, block: int,
-) -> None:  # fmt: skip
-    """Blocks of rows with a label each."""
-    n_rows, n = x.shape
-    step = 1
-    if n <= longest_short_row(x):
-        step = rows_in_tile(x)
-    used, weights, dlosses = lane_numbers(x), lane_numbers(x), lane_numbers(x)
-    for b in range(first, last):
-        total, total_lo = 0.0, 0.0
-        end = min(n_rows, (b + 1) * block)
-        for i in range(b * block, end, step):
-            rows = min(step, end - i)
-            for j in range(step):
-                used[j], weights[j], dlosses[j] = 0.0, 0.0, 0.0
-                if j < rows:
-                    k = label_to_use(labels[i + j], n, ignore, has_ignore, bad_is_nan)
-                    if k >= 0:
-                        used[j] = k
-                        weights[j] = row_weight(class_weight, k, sample_weight, i + j)
-                        dlosses[j] = dloss[min(i + j, dloss.size - 1)]
-            if step > 1:
-                tile = read_tile(x, i, rows, n)
-                loss = label_row(
-                    tile, tile_if(tile, dx), n, load_lanes(tile, used),
-                    load_lanes(tile, weights), load_lanes(tile, dlosses), denominator,
-                )  # fmt: skip
-                store_lanes(tile, weights, loss)
-                if dx is not None:
-                    write_tile(tile, dx, i, rows, n)
-            elif label_to_use(labels[i], n, ignore, has_ignore, bad_is_nan) >= 0:
-                weights[0] = label_row(
-                    row(x, i), row(dx, i), n, int(used[0]), weights[0], dlosses[0], denominator
-                )
-            for j in range(rows):
-                loss = weights[j]
-                k = label_to_use(labels[i + j], n, ignore, has_ignore, bad_is_nan)
-                if k < 0:
-                    loss = NAN if k == BAD else 0.0
-                    if dx is not None:
-                        fill(row(dx, i + j), n, loss)
-                if losses.size:
-                    losses[i + j] = loss
-                total, total_lo = add_pairs(total, total_lo, loss, 0.0, loss)
-        sums[b, 0], sums[b, 1] = total, total_lo
-
-
-def target_blocks(
-    first: int, last: int, x: Array, probabilities: Array, labels: Array, class_weight: Array,
-    keep: float, keep_lo: float, share: float, share_lo: float, ignore: int, has_ignore: bool,
-    bad_is_nan: bool, sample_weight: Array, denominator: float, dloss: Array, losses: Array,
-    sums: Array, dx: Array, block: int,
-) -> None:  # fmt: skip
-    """Blocks of rows whose class c has the weight u_c = w_c·(keep·t_c + share)."""
-    n_rows, n = x.shape
-    smoothing = keep, keep_lo, share, share_lo
-    for b in range(first, last):
-        total, total_lo = 0.0, 0.0
-        for i in range(b * block, min(n_rows, (b + 1) * block)):
-            k = 0
-            if labels is not None:
-                k = label_to_use(labels[i], n, ignore, has_ignore, bad_is_nan)
-            if k < 0:
-                loss = NAN if k == BAD else 0.0
-                if dx is not None:
-                    fill(row(dx, i), n, loss)
-            else:
-                loss = target_row(
-                    row(x, i), row(dx, i), n, row(probabilities, i), row(class_weight, 0), k,
-                    labels, smoothing, float(sample_weight[i]) if sample_weight.size else 1.0,
-                    dloss[min(i, dloss.size - 1)], denominator,
-                )  # fmt: skip
-            if losses.size:
-                losses[i] = loss
-            total, total_lo = add_pairs(total, total_lo, loss, 0.0, loss)
-        sums[b, 0], sums[b, 1] = total, total_lo
-
-
-def target_row(
-    x: Pointer, dx: Pointer, n: int, targets: Pointer, weights: Pointer, k: int, labels: Array,
-    smoothing: Smoothing, weight: float, dloss: float, denominator: float,
-) -> Number:  # fmt: skip
-    """Loss of one row; the gradient goes to dx, if that is not None.
-
-    With labels, `targets` is None: all classes get what smoothing gives them, and k the rest.
-    """
-    keep, keep_lo, share, share_lo = smoothing
-    m = row_max(x, n)
-    x_k = x[k]
-    u, u_lo, d, d_lo = target_sums(x, targets, weights, n, m, smoothing)
-    s, s_lo = exp_total(x, dx, n, m)
-    others, others_lo = u, u_lo  # of the label
-    peak, peak_lo, u_k, u_k_lo = keep, keep_lo, share, share_lo
-    if labels is not None:
-        if weights is not None:
-            peak, peak_lo = times_weight(peak, peak_lo, weights[k])
-            u_k, u_k_lo = times_weight(u_k, u_k_lo, weights[k])
-        u, u_lo = add_pairs(u, u_lo, peak, peak_lo, m)
-        d, d_lo = accumulate_target_loss(d, d_lo, peak, peak_lo, m, x_k)
-    t, t_lo = log_of_total(m, s, s_lo)
-    if dx is not None:
-        r, r_lo = reciprocal_of_total(m, s, s_lo)
-        r, r_lo = times(r, r_lo, *gradient_factor(weight, dloss, denominator))
-        factors = (*biased_total(s, s_lo, m), u, u_lo, *unbiased(r, r_lo, m))
-        target_to_gradient(dx, targets, weights, n, smoothing, factors)
-        if labels is not None:
-            e = unbiased_exp_minus(x_k, m)
-            rest, rest_lo = others_of_total(x_k == m, e, s, s_lo)
-            others, others_lo = add_pairs(others, others_lo, -u_k, -u_k_lo, m)
-            u_k, u_k_lo = add_pairs(u_k, u_k_lo, peak, peak_lo, m)
-            difference = target_difference(e, u_k, u_k_lo, rest, rest_lo, others, others_lo, m)
-            dx[k] = narrowed(scaled(difference, r, r_lo), m)
-    return weighted(target_loss(u, u_lo, t, t_lo, d, d_lo), weight)

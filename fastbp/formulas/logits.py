@@ -1,0 +1,58 @@
+"""Formulas that change logits before their softmax: temperature and soft cap.
+
+The numbers they are given, 1 / temperature and so on, are pairs hi + lo.
+"""
+
+from ..elementary import (
+    INFINITY,
+    Number,
+    Pair,
+    expm1_parts,
+    fma,
+    times,
+    where,
+)
+from .sigmoid import sigmoid_slope
+
+
+def tempered(x: Number, r: Number, r_lo: Number) -> Number:
+    """x·(r + r_lo), rounded once but for one case in many thousands."""
+    return where(abs(x) == INFINITY, x, fma(x, r, x * r_lo))
+
+
+def _twice_magnitude(x: Number, r: Number, r_lo: Number) -> Pair:
+    """|x|·(r + r_lo), for r twice the inverse of the cap."""
+    v, v_lo = times(abs(x), 0.0 * r, r, r_lo)
+    return v, where(v == INFINITY, 0.0, v_lo)
+
+
+def capped(x: Number, r: Number, r_lo: Number, cap: Number, cap_lo: Number) -> Number:
+    """(cap + cap_lo)·tanh(x / s), r being 2 / s; error <= 1 ULP, ±inf become ±cap.
+
+    With e = exp(-2|x| / s), tanh is (1 - e) / (1 + e), where 1 - e is a sum of two terms of one
+    sign: a small x loses no digits.
+    """
+    v, v_lo = _twice_magnitude(x, r, r_lo)
+    most = {32: 30.0, 64: 60.0}[x.bits]  # beyond, tanh is 1
+    beyond = v > most
+    power, q, q_lo = expm1_parts(where(beyond, -most, -v), where(beyond, 0.0, -v_lo))
+    # So e is power·(1 + q + q_lo).
+    above = 1.0 - power
+    part, part_lo = power * q, power * q_lo
+    top = above - part
+    top_lo = ((above - top) - part) + (((1.0 - above) - power) - part_lo)
+    e = power + part
+    bottom = e + 1.0
+    bottom_lo = (e - (bottom - 1.0)) + ((part - (e - power)) + part_lo)
+    y = top / bottom
+    y_lo = (fma(-y, bottom, top) + fma(-y, bottom_lo, top_lo)) / bottom
+    z, z_lo = times(y, y_lo, cap, cap_lo)
+    z = z + z_lo
+    return where(x < 0.0, -z, z)
+
+
+def capped_backward(dz: Number, x: Number, r: Number, r_lo: Number) -> Number:
+    """dz·(1 - tanh²(x / s)), as 4·σ'(2x / s), which does not cancel."""
+    v, v_lo = _twice_magnitude(x, r, r_lo)
+    slope = sigmoid_slope(v) * 4.0
+    return dz * fma(-v_lo, slope, slope)

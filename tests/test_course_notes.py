@@ -1,66 +1,23 @@
-"""The course notes on backpropagation that fastbp implements, row by row.
+"""The course notes on backpropagation that fastbp implements, row by row: the functions.
 
 A row is one formula of the notes: "2-5" is the fifth of note 002. Where the notes are wrong, the
 corrected formula is tested, and sometimes that the printed one differs. Letters are the rows of
-numbers in `seed_vectors.json`, recomputed to 40 digits.
+numbers in `seed_vectors.json`.
 
-A check that needs a loss which fastbp does not have (squared error, or one on probabilities) writes
-it in NumPy around the operations which it has. Not here are rows without an operation: advice (4-2,
-4-9, 4-10, 4-14, 4-15, 4-22, 4-28, 4-34, 4-37) and general calculus (4-29, 4-30, 4-32, 4-33, 4-35,
-4-36, 4-39 to 4-41; G, H).
+Every check runs with `fastbp` and with `fastbp.reference`. `test_course_networks.py` holds those of
+layers, graphs and training, and makes sure that no row is forgotten.
 """
-
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from course import SEEDS, agrees, close, register, seed
 
 import fastbp
 from fastbp import reference
 
 MODULES = [reference, fastbp]
-SEEDS = json.loads((Path(__file__).parent / "seed_vectors.json").read_text())
-ROWS = {}
-
-
-def row(*names):
-    """Register a check(ops) as the test of these rows."""
-
-    def register(check):
-        for name in names:
-            assert name not in ROWS, f"row {name} has two checks"
-            ROWS[name] = check
-        return check
-
-    return register
-
-
-def seed(key):
-    """A seed's vectors as arrays, by name."""
-    return {k: v if isinstance(v, str | dict) else np.array(v) for k, v in SEEDS[key].items()}
-
-
-def close(actual, expected, *, rtol=1e-13, atol=1e-15):
-    assert_allclose(actual, expected, rtol=rtol, atol=atol)
-
-
-def numerical_gradient(f, x, h=1e-5):
-    """Central differences of the scalar f."""
-    gradient = np.zeros(x.shape)
-    for i in np.ndindex(x.shape):
-        step = np.zeros(x.shape)
-        step[i] = h
-        gradient[i] = (f(x + step) - f(x - step)) / (2 * h)
-    return gradient
-
-
-def agrees(gradient, f, x):
-    """That `gradient` is f's at x, by differences."""
-    assert np.any(np.abs(gradient) > 1e-3)
-    close(gradient, numerical_gradient(f, x), rtol=1e-6, atol=1e-8)
-
+ROWS = {}  # row -> check(ops)
+row = register(ROWS)
 
 A = seed("A_softmax_ce")
 LOGITS, LABELS = A["logits"], A["labels"]
@@ -79,6 +36,8 @@ def cross_entropy_of_softmax(ops):
     for targets in (LABELS, T):
         for reduction in ("none", "sum", "mean"):
             loss = ops.softmax_cross_entropy(LOGITS, targets, reduction=reduction)
+            close(loss, A[f"loss_{reduction}"])
+            loss = ops.cross_entropy(ops.softmax(LOGITS), targets, reduction=reduction)
             close(loss, A[f"loss_{reduction}"])
     close(-np.sum(T * np.log(ops.softmax(LOGITS)), axis=1), A["loss_none"])
     close(ops.logsumexp(LOGITS) - LOGITS[np.arange(3), LABELS], A["loss_none"])
@@ -103,14 +62,22 @@ def gradient_of_targets_that_do_not_sum_to_one(ops):
     close(dlogits, A["softmax"] * t.sum(axis=1, keepdims=True) - t)
     agrees(dlogits, lambda x: ops.softmax_cross_entropy(x, t, reduction="sum"), LOGITS)
     assert np.max(np.abs(dlogits - (A["softmax"] - t))) > 1
+    probs = ops.softmax(LOGITS)
+    dprobs = ops.cross_entropy_backward(1.0, probs, t, reduction="sum")
+    close(ops.softmax_backward(dprobs, probs), dlogits)
 
 
 @row("0-4", "2-6", "2-7")
 def separate_modules_equal_the_fused_one(ops):
     """-(1/S) T / P through softmax_backward is (1/S)(P * (T 1 1^T) - T)."""
     probs = ops.softmax(LOGITS)
-    dprobs = -T / probs / len(T)
-    close(dprobs, A["ce_module_dP_mean"])
+    for targets in (LABELS, T):
+        dprobs = ops.cross_entropy_backward(1.0, probs, targets)
+        close(dprobs, A["ce_module_dP_mean"])
+        dprobs = ops.cross_entropy_backward(1.0, probs, targets, reduction="sum")
+        close(dprobs, -T / probs)
+    dprobs = ops.cross_entropy_backward(1.0, probs, LABELS)
+    assert np.max(np.abs(dprobs - np.kron(T, probs)[:3, :3])) > 1, "2-6 prints another product"
     dlogits = ops.softmax_backward(dprobs, probs)
     close(dlogits, A["dlogits_mean"])
     _, fused = ops.softmax_cross_entropy_with_grad(LOGITS, LABELS)
@@ -177,6 +144,12 @@ def sigmoid_and_its_derivatives(ops):
     close(ops.log_sigmoid_backward(ones, x), d["dlog_sigmoid"], atol=0)
     close(ops.log_sigmoid_backward(3 * ones, x), 3 * (1 - d["sigmoid"]))
     close(ops.sigmoid(1e-4), 0.500025, rtol=1e-9)
+    step = np.heaviside(x, 1)
+    np.testing.assert_array_equal(ops.sigmoid(x) >= 0.5, step)
+    some = np.array([-3.0, -0.5, 0.25, 2.0])
+    close(ops.sigmoid(some), np.exp(some) / (1 + np.exp(some)))
+    close(ops.sigmoid(some), 1 / (1 + np.exp(-some)))
+    assert np.all(np.abs(ops.sigmoid(some) - 1 / (1 + np.exp(some))) > 0.1), "as 4-6 prints it"
     at_zero = ops.sigmoid_backward(np.ones(1), x=np.zeros(1))[0]
     assert at_zero == 0.25
     assert at_zero != pytest.approx(ops.sigmoid(0.0) * ops.sigmoid(1.0))
@@ -197,7 +170,7 @@ def linear_modules(ops):
             close(gradient, expected)
 
 
-@row("4-1", "4-3", "4-4", "J")
+@row("4-1", "4-2", "4-3", "4-4", "J")
 def linear_discriminator(ops):
     """theta_0 + theta . x, also by a prepended 1; distances divide by |theta| without theta_0."""
     close(ops.linear([[1.0, 1.0]], [[0.2], [0.3]], [0.1]), [[0.6]])
@@ -210,6 +183,13 @@ def linear_discriminator(ops):
     distance = ops.linear(np.array([[-4.0, 9.0]]), normal, [1 / norm])
     close(ops.linear(np.array([[-4.0, 9.0]]) - distance * normal.T, normal, [1 / norm]), 0)
     close(-ops.linear(np.zeros((1, 2)), normal, [1 / norm]), j["signed_distance"])
+    assert abs(j["unit_normal"][0] - j["printed_wrong"]["unit_normal"]) > 0.2
+    assert abs(j["signed_distance"] - j["printed_wrong"]["d"]) > 0.1
+    # The sign of g tells the side, theta_0 is minus the distance along a unit normal.
+    on_line = j["signed_distance"] * normal.T
+    for way in (-2.0, 2.0):
+        side = ops.linear(on_line + way * normal.T, normal, [-j["signed_distance"]])
+        close(side, way)
 
 
 # --- one hidden layer ---------------------------------------------------------------------------
@@ -265,15 +245,6 @@ def softmax_regression_step(ops):
 # --- logistic regression ------------------------------------------------------------------------
 
 
-def binary_cross_entropy(ops, z, y):
-    """-sum y log s(z) + (1 - y) log s(-z)."""
-    return -np.sum(y * ops.log_sigmoid(z) + (1 - y) * ops.log_sigmoid(-z))
-
-
-def binary_cross_entropy_backward(ops, z, y):
-    return -ops.log_sigmoid_backward(y, z) + ops.log_sigmoid_backward(1 - y, -z)
-
-
 @row("4-8", "4-11", "4-12", "4-13", "E")
 def logistic_regression(ops):
     """dl/dtheta = -sum_i x_i (y_i - s(theta . x_i)), and one step of gradient descent."""
@@ -282,9 +253,14 @@ def logistic_regression(ops):
     z = ops.linear(e["X"], theta)
     close(z[:, 0], e["z"])
     close(ops.sigmoid(z)[:, 0], e["p"])
-    close(binary_cross_entropy(ops, z, y), e["bce_sum"])
-    dz = binary_cross_entropy_backward(ops, z, y)
+    close(ops.binary_cross_entropy(ops.sigmoid(z), y, reduction="sum"), e["bce_sum"])
+    close(-np.sum(y * ops.log_sigmoid(z) + (1 - y) * ops.log_sigmoid(-z)), e["bce_sum"])
+    loss, dz = ops.sigmoid_cross_entropy_with_grad(z, y, reduction="sum")
+    close(loss, e["bce_sum"])
+    close(ops.sigmoid_cross_entropy(z, y, reduction="sum"), e["bce_sum"])
     close(dz, ops.sigmoid(z) - y)
+    close(dz, ops.sigmoid_cross_entropy_backward(1.0, z, y, reduction="sum"))
+    close(e["grad"], -np.sum(e["X"] * (y - ops.sigmoid(z)), axis=0))
     _, dtheta, _ = ops.linear_backward(dz, e["X"], theta)
     close(dtheta[:, 0], e["grad"])
     close(theta[:, 0] - e["eta"] * dtheta[:, 0], e["theta_next"])
@@ -300,8 +276,9 @@ def binary_cross_entropy_on_probabilities(ops):
     """-y/p + (1 - y)/(1 - p), through the sigmoid, is p - y."""
     e = seed("E2_bce_on_probs")
     p, y = e["yhat"], e["y"]
-    dp = -y / p + (1 - y) / (1 - p)
+    dp = ops.binary_cross_entropy_backward(1.0, p, y, reduction="sum")
     close(dp, e["dyhat"])
+    close(dp, -y / p + (1 - y) / (1 - p))
     close(ops.sigmoid_backward(dp, p), p - y)
 
 
@@ -313,17 +290,30 @@ def binary_network(ops):
 
     def loss(w, v):
         z = ops.sigmoid(ops.linear(x, w, weight_layout="out_in"))
-        return binary_cross_entropy(ops, ops.linear(z, v), y)
+        return ops.sigmoid_cross_entropy(ops.linear(z, v), y, reduction="sum")
 
     z = ops.sigmoid(ops.linear(x, w, weight_layout="out_in"))
-    dlogit = binary_cross_entropy_backward(ops, ops.linear(z, v), y)
+    _, dlogit = ops.sigmoid_cross_entropy_with_grad(ops.linear(z, v), y, reduction="sum")
     dz, dv, _ = ops.linear_backward(dlogit, z, v)
     _, dw, _ = ops.linear_backward(ops.sigmoid_backward(dz, z), x, w, weight_layout="out_in")
+    error = ops.sigmoid(ops.linear(z, v)) - y
+    close(dv, z.T @ error)
+    close(dw, (error * v.T * z * (1 - z)).T @ x)
     agrees(dv, lambda v: loss(w, v), v)
     agrees(dw, lambda w: loss(w, v), w)
 
 
-# --- squared error, written out, around linear and sigmoid ---------------------------------------
+# --- squared error ------------------------------------------------------------------------------
+
+
+@row("4-30")
+def squared_error(ops):
+    """L2 = sum (yhat - y)^2: dL/dyhat = 2 (yhat - y)."""
+    yhat, y = np.array([0.5, -2.0, 3.0]), np.array([1.0, 1.0, -1.0])
+    close(ops.squared_error(yhat, y, reduction="sum"), 0.25 + 9 + 16)
+    dyhat = ops.squared_error_backward(1.0, yhat, y, reduction="sum")
+    close(dyhat, [-1, -6, 8])
+    agrees(dyhat, lambda yhat: ops.squared_error(yhat, y, reduction="sum"), yhat)
 
 
 @row("4-38", "4-42", "F")
@@ -337,10 +327,12 @@ def regression_network(ops):
     v = f["v"][1:, None]
     yhat = ops.linear(z, v, f["v"][:1])[:, 0]
     close(yhat, f["yhat"])
-    close((yhat - f["y"]) ** 2, f["loss_each"])
-    close(np.sum((yhat - f["y"]) ** 2), f["loss_sum"])
-    dyhat = 2 * (yhat - f["y"])
+    close(ops.squared_error(yhat, f["y"], reduction="none"), f["loss_each"])
+    loss, dyhat = ops.squared_error_with_grad(yhat, f["y"], reduction="sum")
+    close(loss, f["loss_sum"])
+    assert abs(loss - 287.694) > 5, "as printed"
     close(dyhat, f["dyhat"])
+    assert np.all(dyhat < 0), "printed with the other sign"
     dz, dv, dbias = ops.linear_backward(dyhat[:, None], z, v)
     close(np.concatenate([dbias, dv[:, 0]]), f["dv"])
     dh = ops.sigmoid_backward(dz, z)
@@ -360,7 +352,9 @@ def regression_with_several_outputs(ops):
         return z, ops.linear(z, v, weight_layout="out_in")
 
     z, yhat = forward(w, v)
-    error = yhat - y
+    loss, error = ops.squared_error_with_grad(yhat, y, half=True, reduction="sum")
+    close(loss, 0.5 * np.sum((yhat - y) ** 2))
+    close(error, yhat - y)
     dz, dv, _ = ops.linear_backward(error, z, v, weight_layout="out_in")
     dh = ops.sigmoid_backward(dz, z)
     _, dw, _ = ops.linear_backward(dh, x, w, weight_layout="out_in")
@@ -378,11 +372,16 @@ def chain_of_two_sigmoids(ops):
     b = ops.sigmoid(ops.linear(x, w))
     yhat = ops.sigmoid(ops.linear(b, v))
     close(yhat, i["yhat"])
-    close(0.5 * (yhat - i["y"]) ** 2, i["loss"])
-    db, dv, _ = ops.linear_backward(ops.sigmoid_backward(yhat - i["y"], yhat), b, v)
+    y = i["y"].reshape(1, 1)
+    loss, dyhat = ops.squared_error_with_grad(yhat, y, half=True, reduction="sum")
+    close(loss, i["loss"])
+    db, dv, _ = ops.linear_backward(ops.sigmoid_backward(dyhat, yhat), b, v)
     _, dw, _ = ops.linear_backward(ops.sigmoid_backward(db, b), x, w)
     close(dv, i["dV"])
     close(dw, i["dW"])
+    a, c = ops.linear(x, w), ops.linear(b, v)
+    printed = (yhat - y) * c * (1 - c) * v * a * (1 - a) * x
+    assert abs(printed - i["dW"]) > 1e-3, "with c (1 - c) for yhat (1 - yhat)"
 
 
 # --- the test -----------------------------------------------------------------------------------

@@ -1,23 +1,29 @@
-"""Layers: gradients by finite differences, dtypes, layouts, names; and the two optimizers."""
+"""Layers and losses: gradients by finite differences, dtypes, layouts, names; both optimizers."""
 
 import copy
 
 import numpy as np
 import pytest
 
+import fastbp
 from fastbp.layers import (
+    CrossEntropy,
     Layer,
     Linear,
     LogSigmoid,
     LogSoftmax,
+    Loss,
     ReLU,
     Sequential,
     Sigmoid,
+    SigmoidCrossEntropy,
     Softmax,
     SoftmaxCrossEntropy,
+    SquaredError,
     Tanh,
 )
 from fastbp.optim import SGD, Adam
+from fastbp.testing import gradcheck
 
 LAYERS = {
     "linear": lambda dtype: Linear(5, 3, rng=1, dtype=dtype),
@@ -282,8 +288,18 @@ def test_sequential_bad_arguments():
         Sequential(layer, 3)
     with pytest.raises(TypeError, match="argument 0 of Sequential must be a layer, got list"):
         Sequential([layer])
-    with pytest.raises(ValueError, match="appears twice"):
+    with pytest.raises(TypeError, match="argument 0 of Sequential must be a layer, got ABCMeta"):
+        Sequential(Sigmoid)
+    with pytest.raises(ValueError, match=r"argument 2 of Sequential, Sigmoid\(\), appears twice"):
         Sequential(layer, Tanh(), layer)
+    with pytest.raises(ValueError, match=r"argument 1 .*, Sigmoid\(\) within .*, appears twice"):
+        Sequential(layer, Sequential(Sequential(Tanh(), layer)))
+
+
+def test_parts():
+    layers = Tanh(), Sigmoid()
+    assert Sequential(*layers).parts == layers
+    assert Tanh().parts == ()
 
 
 def test_a_layer_of_ones_own():
@@ -357,14 +373,95 @@ def test_loss_keeps_the_dtype(dtype):
     assert loss.backward(2.0).dtype == dtype
 
 
-def test_loss_bad_use():
-    with pytest.raises(TypeError, match=r"no option 'reducton'; it has .*reduction"):
-        SoftmaxCrossEntropy(reducton="sum")
-    with pytest.raises(TypeError, match="no option 'logits'"):
-        SoftmaxCrossEntropy(logits=LOGITS)
-    with pytest.raises(RuntimeError, match="backward was called before forward"):
-        SoftmaxCrossEntropy().backward()
-    assert repr(SoftmaxCrossEntropy(axis=0)) == "SoftmaxCrossEntropy(axis=0)"
+PROBS = np.random.default_rng(10).dirichlet(np.ones(4), size=6)
+FRACTIONS = np.random.default_rng(11).random(size=(6, 4))
+
+# name -> (class, x, targets, function, options to try)
+LOSSES = {
+    "softmax": (
+        SoftmaxCrossEntropy, LOGITS, LABELS, fastbp.softmax_cross_entropy,
+        [{}, {"z_loss": 0.1, "softcap": 5.0}],
+    ),
+    "softmax of probabilities": (
+        SoftmaxCrossEntropy, LOGITS, FRACTIONS, fastbp.softmax_cross_entropy, [{}],
+    ),
+    "sigmoid": (
+        SigmoidCrossEntropy, LOGITS, FRACTIONS, fastbp.sigmoid_cross_entropy,
+        [{}, {"pos_weight": np.array([1.0, 2.0, 0.5, 3.0])}],
+    ),
+    "cross_entropy": (CrossEntropy, PROBS, LABELS, fastbp.cross_entropy, [{}]),
+    "cross_entropy of probabilities": (CrossEntropy, PROBS, FRACTIONS, fastbp.cross_entropy, [{}]),
+    "squared": (SquaredError, LOGITS, FRACTIONS, fastbp.squared_error, [{}, {"half": True}]),
+}  # fmt: skip
+LOSS_CASES = [
+    pytest.param(
+        kind,
+        x,
+        targets,
+        function,
+        {**options, "reduction": reduction},
+        id=f"{name} {i} {reduction}",
+    )
+    for name, (kind, x, targets, function, several) in LOSSES.items()
+    for i, options in enumerate(several)
+    for reduction in ("mean", "sum", "none")
+]
+losses = pytest.mark.parametrize(("kind", "x", "targets", "function", "options"), LOSS_CASES)
+
+
+@losses
+def test_a_loss_is_its_function(kind, x, targets, function, options):
+    loss = kind(**options)
+    value = loss.forward(x, targets)
+    np.testing.assert_array_equal(value, function(x, targets, **options))
+    assert (np.ndim(value) == 0) == (options["reduction"] != "none")
+    assert 0 < gradcheck(loss, x, targets) <= 1
+
+
+@losses
+def test_any_dloss_of_a_loss(kind, x, targets, function, options):
+    loss = kind(**options)
+    value = np.asarray(loss.forward(x, targets))
+    for _ in range(2):  # the first gradient is at hand, the second one is not
+        given = loss.backward()
+        expected = given.copy()
+        np.testing.assert_allclose(loss.backward(1), expected, rtol=1e-13)
+        given[...] = 0  # it is the caller's
+    np.testing.assert_allclose(loss.backward(-2.5), -2.5 * expected, rtol=1e-13)
+    np.testing.assert_allclose(
+        loss.backward(np.full(value.shape, -2.5)), -2.5 * expected, rtol=1e-13
+    )
+
+
+@losses
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_losses_keep_the_dtype(kind, x, targets, function, options, dtype):
+    loss = kind(**options)
+    assert loss.forward(x.astype(dtype), targets).dtype == dtype
+    for dloss in (1.0, 2.0):
+        dx = loss.backward(dloss)
+        assert (dx.dtype, dx.shape) == (dtype, x.shape)
+
+
+KINDS = [SoftmaxCrossEntropy, SigmoidCrossEntropy, CrossEntropy, SquaredError]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_loss_bad_use(kind):
+    assert issubclass(kind, Loss)
+    with pytest.raises(TypeError, match=rf"{kind.__name__} has no option 'reducton'; .*reduction"):
+        kind(reducton="sum")
+    with pytest.raises(TypeError, match="no option 'targets'"):
+        kind(targets=LABELS)
+    loss = kind()
+    with pytest.raises(RuntimeError, match=rf"{kind.__name__}\.backward was called before forward"):
+        loss.backward()
+    loss.forward(np.ones((2, 3)), np.ones((2, 3)))
+    with pytest.raises(ValueError, match="shape"):
+        loss.forward(np.ones((2, 3)), np.ones((2, 4)))
+    with pytest.raises(RuntimeError, match="before forward"):
+        loss.backward()
+    assert repr(kind(reduction="sum")) == f"{kind.__name__}(reduction='sum')"
 
 
 @pytest.mark.parametrize("head", ["softmax", "log_softmax"])

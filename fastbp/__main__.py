@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import fastbp
-from fastbp import demo, startup
+from fastbp import demo, startup, testing
 from fastbp.bench import measure, problems, report
 
 MISUSE, INTERRUPTED = 2, 130
+DTYPES_HELP = "out of float32, float64, float16 and bfloat16; default:"
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -88,13 +89,8 @@ def _add_warmup(commands: Any) -> None:
         help="compile every operation ahead",
         description="Compile every operation ahead, so that no later call has to.",
     )
-    parser.add_argument(
-        "dtypes",
-        nargs="*",
-        choices=("float32", "float64"),
-        default="float32",
-        help="default: float32",
-    )
+    help_ = f"{DTYPES_HELP} float32"
+    parser.add_argument("dtypes", nargs="*", type=_dtype, default="float32", help=help_)
     parser.set_defaults(run=_warmup)
 
 
@@ -111,21 +107,21 @@ def _add_verify(commands: Any) -> None:
     parser = commands.add_parser(
         "verify",
         help="measure the accuracy of every operation on this machine",
-        description="Compare every operation, in float32 and float64, with the reference. "
-        "Exit status 1 if an error exceeds its promise.",
+        description="Compare every operation with the reference; exit status 1 if one fails.",
     )
+    default = ["float32", "float64"]
+    help_ = f"{DTYPES_HELP} {' '.join(default)}"
+    parser.add_argument("--dtypes", nargs="+", type=_dtype, default=default, help=help_)
     parser.set_defaults(run=_verify)
 
 
-def _verify(_args: argparse.Namespace) -> int:
-    from fastbp import testing
-
+def _verify(args: argparse.Namespace) -> int:
     width = max(len(name) for name in testing.OPS)
-    line = f"{{:<{width}}}  {{:<7}}  {{:>9}}  {{:>7}}  {{:<6}}  {{}}"
+    line = f"{{:<{width}}}  {{:<8}}  {{:>9}}  {{:>7}}  {{:<6}}  {{}}"
     print(line.format("operation", "dtype", "error", "promise", "", "unit"))
     rows = []
     for name in testing.OPS:  # one at a time, as the first call of an operation compiles it
-        for row in testing.verify([name]):
+        for row in testing.verify([name], args.dtypes):
             verdict = "ok" if row.ok else "FAILED"
             error, promise = f"{row.error:.3g}", f"{row.promise:.3g}"
             print(
@@ -383,6 +379,14 @@ def _operations(text: str) -> tuple[str, ...]:
         known = ", ".join(problems.OPERATIONS)
         raise argparse.ArgumentTypeError(f"there is no {text!r}, only {known}")
     return chosen
+
+
+def _dtype(text: str) -> Any:
+    """An argument type: a dtype of values by its name."""
+    try:
+        return testing.as_dtype(text)
+    except (ImportError, TypeError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _shape(text: str) -> tuple[int, int]:

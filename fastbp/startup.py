@@ -18,7 +18,8 @@ def warmup(dtypes: DTypeLike | Iterable[DTypeLike] = np.float32) -> dict[str, fl
     Parameters
     ----------
     dtypes : dtype or several
-        float32 (the default), float64 or both.
+        Out of float32 (the default), float64, float16 and bfloat16 of `ml_dtypes`, which may be
+        named.
 
     Returns
     -------
@@ -28,20 +29,19 @@ def warmup(dtypes: DTypeLike | Iterable[DTypeLike] = np.float32) -> dict[str, fl
     Raises
     ------
     TypeError
-        If a dtype is neither float32 nor float64.
+        If a dtype is another one.
+    ImportError
+        If bfloat16 is named and `ml_dtypes` is not installed.
 
     Notes
     -----
     Operations are called as `fastbp.testing.OPS` lists them, with int64 labels; a label type or a
     combination of options beyond that compiles when it is first met.
     """
-    from .testing import OPS
+    from .testing import OPS, as_dtype
 
     several = dtypes if isinstance(dtypes, (list, tuple, set)) else (dtypes,)
-    kinds = [np.dtype(d) for d in several]
-    for kind in kinds:
-        if kind not in (np.float32, np.float64):
-            raise TypeError(f"dtypes has {kind}; expected float32 or float64")
+    kinds = [as_dtype(d) for d in several]
     seconds = {}
     rng = np.random.default_rng(0)
     for kind in kinds:

@@ -40,13 +40,13 @@ CHUNK = 2048
 
 
 @cache
-def loss_blocks(loss: Formula, gradient: Formula) -> Kernel:
-    """Kernel of loss(x, t, *weights) and gradient(x, t, g, g_lo, *weights), weights being a, b.
+def loss_blocks(loss: Formula, gradient: Formula, weighted: bool = False) -> Kernel:
+    """Kernel of loss(x, t) and gradient(x, t, g, g_lo); with weights a and b behind, if weighted.
 
     What is None is not asked for (losses, sums, dx) or not given (a and b, dloss): g is dloss, or
     `factor` where there is none, over `denominator`.
     """
-    step = _step(loss, gradient)
+    step = _step(loss, gradient, weighted)
 
     def kernel(
         first: int, last: int, x: Any, t: Any, a: Any, a_run: int, a_period: int, b: Any,
@@ -54,32 +54,32 @@ def loss_blocks(loss: Formula, gradient: Formula) -> Kernel:
         sums: Any, dx: Any, block: int,
     ) -> None:  # fmt: skip
         size = x.shape[1]
-        p = row(x, 0)
-        arrays = p, row(t, 0), row(dloss, 0), row(losses, 0), row(dx, 0)
+        p, q, dy, y_out, dx_out = row(x, 0), row(t, 0), row(dloss, 0), row(losses, 0), row(dx, 0)
         width = lanes(p)
         like = number(p, 0)
-        g = split(*gradient_factor(1.0, factor, denominator), like)
+        g, g_lo = gradient_factor(1.0, factor, denominator)
+        g, g_lo = split(g, g_lo, like)
+        wa, wb, at_a, at_b = row(a, 0), row(b, 0), 0, 0
         room_a, room_b = borrow(x, None, a, CHUNK), borrow(x, None, b, CHUNK)
         for i in range(first, last):
             total = total_lo = splat64(p, 0)
             end = min(size, (i + 1) * block)
             for start in range(i * block, end, CHUNK):
                 stop = min(end, start + CHUNK)
-                weights = (
-                    weights_at(a, a_run, a_period, room_a, start, stop),
-                    weights_at(b, b_run, b_period, room_b, start, stop),
-                )
+                if weighted:
+                    wa, at_a = weights_at(a, a_run, a_period, room_a, start, stop)
+                    wb, at_b = weights_at(b, b_run, b_period, room_b, start, stop)
                 j = start
                 while j + width <= stop:
-                    y = step(arrays, weights, g, j, j - start, None)
+                    y = step(p, q, wa, at_a, wb, at_b, dy, g, g_lo, y_out, dx_out, j, None)
                     if sums is not None:
                         total, total_lo = accumulate(total, total_lo, y)
                     j += width
                 if j < stop:
-                    y = step(arrays, weights, g, j, j - start, stop - j)
+                    n = stop - j
+                    y = step(p, q, wa, at_a, wb, at_b, dy, g, g_lo, y_out, dx_out, j, n)
                     if sums is not None:
-                        y = first_lanes(p, y, stop - j)
-                        total, total_lo = accumulate(total, total_lo, y)
+                        total, total_lo = accumulate(total, total_lo, first_lanes(p, y, n))
             if sums is not None:
                 sums[i, 0], sums[i, 1] = sum_across(p, total, total_lo, like)
         give_back(room_a)
@@ -88,72 +88,65 @@ def loss_blocks(loss: Formula, gradient: Formula) -> Kernel:
     return kernel
 
 
-def _step(loss: Formula, gradient: Formula) -> Callable[..., Vector]:
-    """The losses of one vector of elements, or of the first n; the gradient is written."""
+def _step(loss: Formula, gradient: Formula, weighted: bool) -> Callable[..., Vector]:
+    """The losses of a vector of elements, or of n; what is asked for is written."""
 
     def step(
-        arrays: tuple[Pointer, ...], weights: Any, g: tuple[Number, Number], j: int, k: int,
-        n: int | None,
+        x: Pointer, t: Pointer, a: Pointer, at_a: int, b: Pointer, at_b: int, dloss: Pointer,
+        g: Number, g_lo: Number, losses: Pointer, dx: Pointer, j: int, n: int | None,
     ) -> Vector:  # fmt: skip
-        p, q, dloss, losses, dx = arrays
-        x, t = read(p, j, n), read(q, j, n)
-        w = weights_of(weights, k, n)
-        y = loss(x, t, *w)
+        v, target = read(x, j, n), read(t, j, n)
+        weights = (read(a, at_a + j, n), read(b, at_b + j, n)) if weighted else ()
+        y = loss(v, target, *weights)
         if losses is not None:
             write(losses, j, n, y)
         if dx is not None:
             if dloss is None:
-                write(dx, j, n, gradient(x, t, g[0], g[1], *w))
+                write(dx, j, n, gradient(v, target, g, g_lo, *weights))
             else:
-                write(dx, j, n, gradient(x, t, read(dloss, j, n), splat(p, 0), *w))
+                upstream = read(dloss, j, n)
+                write(dx, j, n, gradient(v, target, upstream, splat(x, 0), *weights))
         return y
 
     return step
 
 
 def read(p: Pointer, j: int, n: int | None) -> Vector:
-    """The vector at j, or its first n lanes."""
+    """The vector at j; or n numbers, and 0 in the other lanes."""
     if n is None:
         return load(p, j)
     return load_some(p, j, n, 0)
 
 
 def write(p: Pointer, j: int, n: int | None, v: Vector) -> None:
-    """The inverse of `read`."""
+    """Write v at j, or its first n lanes."""
     if n is None:
         store(p, j, v)
     else:
         store_some(p, j, n, v)
 
 
-def weights_of(weights: Any, k: int, n: int | None) -> tuple[Vector, ...]:
-    """The weights of element k of a chunk and those behind it; nothing if there are none."""
-    (a, at_a), (b, at_b) = weights
-    if a is None:
-        return ()
-    return read(a, at_a + k, n), read(b, at_b + k, n)
-
-
 def weights_at(
     w: Any, run: int, period: int, room: Pointer, start: int, stop: int
 ) -> tuple[Pointer, int]:
-    """Where the weights of the elements from start to stop stand: w[j // run % period] for each j.
+    """(p, at): the elements j from start to stop weigh p[at + j], which is w[j // run % period].
 
-    Of runs of length 1, w holds so many more than a period that they stand in w; others are put
-    into the room.
+    Of runs of length 1, w holds so many more than a period that p is w; others are put into the
+    room.
     """
-    if w is None:
-        return None, 0
     p = row(w, 0)
     if run == 1:
-        return p, start % period
+        return p, start % period - start
     width = lanes(p)
     j = start
     while j < stop:
         i = j // run
         end = min(stop, (i + 1) * run)
         v = splat(p, pick(p, i % period))
-        for k in range(j, end, width):
-            store_some(room, k - start, min(width, end - k), v)
+        while j + width <= end:
+            store(room, j - start, v)
+            j += width
+        if j < end:
+            store_some(room, j - start, end - j, v)
         j = end
-    return room, 0
+    return room, -start

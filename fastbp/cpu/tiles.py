@@ -114,8 +114,8 @@ def _write_tile(tile: Columns, x: types.Array, i: types.Type, k: types.Type, n: 
     return signature(types.void, tile, x, types.intp, types.intp, types.intp), write
 
 
-@word(vectors.tile_if)
-def _tile_if(tile: Columns, array: types.Type) -> Any:
+@word(vectors.if_given)
+def _if_given(tile: types.Type, array: types.Type) -> Any:
     if array == types.none:
         return signature(types.none, tile, array), lambda *_: None
     return signature(tile, tile, array), lambda context, b, tile_, array_: tile_
@@ -140,7 +140,7 @@ def _lane_numbers(x: types.Array) -> Any:
 
 
 @word(vectors.load_lanes)
-def _load_lanes(tile: Columns, numbers: types.CPointer) -> Any:
+def _load_lanes(tile: types.Type, numbers: types.CPointer) -> Any:
     kind = double_behind(tile)
 
     def write(context: Any, b: ir.IRBuilder, tile_: ir.Value, numbers_: ir.Value) -> ir.Value:
@@ -150,7 +150,7 @@ def _load_lanes(tile: Columns, numbers: types.CPointer) -> Any:
 
 
 @word(vectors.store_lanes)
-def _store_lanes(tile: Columns, numbers: types.CPointer, v: Vector) -> Any:
+def _store_lanes(tile: types.Type, numbers: types.CPointer, v: Vector) -> Any:
     def write(context: Any, b: ir.IRBuilder, tile_: Any, numbers_: Any, v_: Any) -> None:
         b.store(v_, b.bitcast(numbers_, ir_type(v).as_pointer()), align=8)
 

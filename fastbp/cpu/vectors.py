@@ -28,6 +28,10 @@ def row(array: Any, i: int) -> Pointer:
     """
 
 
+def at(p: Pointer, j: int) -> Pointer:
+    """Pointer to p[j]; None stays None."""
+
+
 def lanes(p: Pointer) -> int:  # type: ignore[empty-body]
     """How many numbers of a row a vector holds; known while compiling."""
 
@@ -42,6 +46,10 @@ def load(p: Pointer, j: int) -> Vector:
 
 def load_some(p: Pointer, j: int, n: int, fill: float) -> Vector:
     """As `load`, but only the first n lanes are read; the others are `fill`."""
+
+
+def load_classes(x: Pointer, p: Pointer, j: int, n: int) -> Vector:
+    """The numbers of n classes from j on, to go with those of x; if that is a tile, p[j] alone."""
 
 
 def store(p: Pointer, j: int, v: Vector) -> None:
@@ -112,8 +120,8 @@ def write_tile(tile: Pointer, x: Any, i: int, k: int, n: int) -> None:
     """Write a tile to the k rows of x from row i on."""
 
 
-def tile_if(tile: Pointer, array: Any) -> Pointer:
-    """The tile, or None if array is None, which is known while compiling."""
+def if_given(p: Pointer, array: Any) -> Pointer:
+    """p, or None if array is None, which is known while compiling."""
 
 
 def spare_tile(tile: Pointer, needed: Any) -> Pointer:

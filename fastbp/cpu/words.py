@@ -183,6 +183,13 @@ def _row(x: types.Type, i: types.Type) -> Any:
     return signature(types.CPointer(x.dtype), x, types.intp), write
 
 
+@word(vectors.at)
+def _at(p: types.Type, j: types.Type) -> Any:
+    if p == types.none:
+        return signature(p, p, types.intp), lambda *_: None
+    return signature(p, p, types.intp), lambda context, b, p_, j_: b.gep(p_, [j_])
+
+
 @word(vectors.lanes)
 def _lanes(p: types.Type) -> Any:
     lanes = 1 if isinstance(p, Columns) else LANES[p.dtype]
@@ -237,6 +244,19 @@ def _store_some(p: types.Type, j: types.Type, n: types.Type, v: Vector) -> Any:
             masked_store(context, b, v_, address, n_, p.dtype)
 
     return signature(types.void, p, types.intp, types.intp, vector_behind(p)), store
+
+
+@word(vectors.load_classes)
+def _load_classes(x: types.Type, p: types.CPointer, j: types.Type, n: types.Type) -> Any:
+    kind = vector_behind(p)
+
+    def load(context: Any, b: ir.IRBuilder, x_: Any, p_: Any, j_: Any, n_: Any) -> ir.Value:
+        if isinstance(x, Columns):
+            return spread(b, load_from(context, b, b.gep(p_, [j_]), p.dtype), kind)
+        zero = constant(kind, 0.0)
+        return masked_load(context, b, address_of(b, p_, j_, p), n_, zero, p.dtype)
+
+    return signature(kind, x, p, types.intp, types.intp), load
 
 
 @word(vectors.splat)

@@ -18,7 +18,7 @@ from ..elementary import (
     where,
     widen,
 )
-from .softmax import add_pairs, logsumexp, scaled
+from .softmax import add_pairs, logsumexp_pair, scaled
 
 
 def label_loss(x: Number, m: Number, t: Number, t_lo: Number) -> Number:
@@ -45,11 +45,17 @@ def label_gradient(
     return 0.0 - (p + p_lo)
 
 
-def z_term(m: Number, s: Number, s_lo: Number, z: Number) -> Pair:
-    """z·lse² and its derivative 2·z·lse, lse being m + log(1 + s)."""
-    lse = logsumexp(m, s, s_lo)
-    z_lse = z * lse
-    return z_lse * lse, z_lse * 2.0
+def z_term(
+    m: Number, s: Number, s_lo: Number, z: Number, offset: Number, offset_lo: Number
+) -> Pair:
+    """z·lse² and its derivative 2·z·lse, lse being m + log(1 + s) + offset."""
+    y, y_lo = logsumexp_pair(m, s, s_lo)
+    lse, lse_lo = two_sum(y, offset)
+    lse_lo = lse_lo + (y_lo + offset_lo)
+    square, square_lo = times(lse, lse_lo, lse, lse_lo)
+    # The error of an infinite square is NaN.
+    loss = where(square == INFINITY, square * z, fma(square, z, square_lo * z))
+    return where(z == 0.0, 0.0 * z, loss), (lse + lse_lo) * z * 2.0
 
 
 def plus_one(x: Number) -> Pair:
@@ -127,19 +133,22 @@ def target_gradient(
     """
     wide = widen(e)
     targets, targets_lo = add_pairs(u_sum, u_sum_lo, -u, -u_lo, e)
+    if e.bits == 32:  # float64 has digits enough for all of this
+        others = (total - wide) + total_lo
+        return narrowed(fma(wide, targets + targets_lo, -(u * others)) * r, e)
     others, others_lo = two_sum(total, -wide)
     others_lo = others_lo + total_lo
     difference = target_difference(wide, u, u_lo, others, others_lo, targets, targets_lo, e)
-    return narrowed(scaled(difference, r, r_lo), e)
+    return scaled(difference, r, r_lo)
 
 
 def target_difference(
     e: Number, u: Number, u_lo: Number, others: Number, others_lo: Number,
     targets: Number, targets_lo: Number, like: Number,
 ) -> Number:  # fmt: skip
-    """e·targets - u·others."""
+    """e·targets - u·others. A z-loss is in targets_lo, as it may be far below what u leaves."""
     if like.bits == 32:
-        return fma(e, targets, -(u * (others + others_lo)))
+        return fma(e, targets + targets_lo, -(u * (others + others_lo)))
     p, p_lo = times(e, e * 0.0, targets, targets_lo)
     q, q_lo = times(u, u_lo, others, others_lo)
     d, d_lo = two_sum(p, -q)

@@ -1,6 +1,8 @@
 """Formulas that change logits before their softmax: temperature and soft cap.
 
-The numbers they are given, 1 / temperature and so on, are pairs hi + lo.
+What comes out is the changed logit less that of the row's maximum, rounded once: as in a softmax
+without them, an offset of all logits costs no digits. The numbers given, such as 1 / temperature,
+are pairs hi + lo.
 """
 
 from ..elementary import (
@@ -10,14 +12,28 @@ from ..elementary import (
     expm1_parts,
     fma,
     times,
+    two_sum,
     where,
 )
 from .sigmoid import sigmoid_slope
 
 
-def tempered(x: Number, r: Number, r_lo: Number) -> Number:
-    """x·(r + r_lo), rounded once but for one case in many thousands."""
-    return where(abs(x) == INFINITY, x, fma(x, r, x * r_lo))
+def tempered(x: Number, m: Number, r: Number, r_lo: Number) -> Number:
+    """(x - m)·(r + r_lo) for x <= m."""
+    d, d_lo = two_sum(x, -m)
+    # Where d or the product is beyond the largest number, errors are NaN; x / 2 - m / 2 is not.
+    coarse = (x * 0.5 - m * 0.5) * r * 2.0
+    beyond = (d == -INFINITY) | (coarse == -INFINITY)
+    return where(beyond, coarse, fma(d, r, fma(d, r_lo, d_lo * r)))
+
+
+def capped(
+    x: Number, m: Number, m_lo: Number, r: Number, r_lo: Number, cap: Number, cap_lo: Number
+) -> Number:
+    """What `capped_pair` says of x, less m + m_lo."""
+    z, z_lo = capped_pair(x, r, r_lo, cap, cap_lo)
+    d, d_lo = two_sum(z, -m)
+    return d + (d_lo + (z_lo - m_lo))
 
 
 def _twice_magnitude(x: Number, r: Number, r_lo: Number) -> Pair:
@@ -26,8 +42,8 @@ def _twice_magnitude(x: Number, r: Number, r_lo: Number) -> Pair:
     return v, where(v == INFINITY, 0.0, v_lo)
 
 
-def capped(x: Number, r: Number, r_lo: Number, cap: Number, cap_lo: Number) -> Number:
-    """(cap + cap_lo)·tanh(x / s), r being 2 / s; error <= 1 ULP, ±inf become ±cap.
+def capped_pair(x: Number, r: Number, r_lo: Number, cap: Number, cap_lo: Number) -> Pair:
+    """(cap + cap_lo)·tanh(x / s) as hi + lo, r being 2 / s; ±inf become ±cap.
 
     With e = exp(-2|x| / s), tanh is (1 - e) / (1 + e), where 1 - e is a sum of two terms of one
     sign: a small x loses no digits.
@@ -47,8 +63,8 @@ def capped(x: Number, r: Number, r_lo: Number, cap: Number, cap_lo: Number) -> N
     y = top / bottom
     y_lo = (fma(-y, bottom, top) + fma(-y, bottom_lo, top_lo)) / bottom
     z, z_lo = times(y, y_lo, cap, cap_lo)
-    z = z + z_lo
-    return where(x < 0.0, -z, z)
+    negative = x < 0.0
+    return where(negative, -z, z), where(negative, -z_lo, z_lo)
 
 
 def capped_backward(dz: Number, x: Number, r: Number, r_lo: Number) -> Number:

@@ -145,9 +145,15 @@ def log_softmax(x: Number, m: Number, t: Number, t_lo: Number) -> Number:
 
 def logsumexp(m: Number, s: Number, s_lo: Number) -> Number:
     """m + log(1 + s + s_lo) in float64; m itself if that is infinite and no NaN is in the row."""
+    y, y_lo = logsumexp_pair(m, s, s_lo)
+    return where((abs(m) == INFINITY) & (s == s), widen(m), y + y_lo)
+
+
+def logsumexp_pair(m: Number, s: Number, s_lo: Number) -> Pair:
+    """The same as hi + lo, for a finite m."""
     t, t_lo = log1p_pair(s, s_lo)
     y, y_lo = two_sum(widen(m), t)
-    return where((abs(m) == INFINITY) & (s == s), widen(m), y + (y_lo + t_lo))
+    return y, y_lo + t_lo
 
 
 def softmax_backward(dy: Number, y: Number, shift: Number, dot: Number, dot_lo: Number) -> Number:

@@ -14,8 +14,9 @@ Axis = int | tuple[int, ...] | None
 # Elementwise ranges begin at multiples of this, so that they do not share cache lines.
 GRAIN = 1024
 
-# Compiled `if_small` of a kernel, by its dtype and number of axes.
-small: dict[tuple[Kernel, str, int], Kernel] = {}
+# Compiled `if_small` of a kernel, by its dtype and number of axes. By the dtype's number, which no
+# other has: the letter of float16 is that of int1 of ml_dtypes, too.
+small: dict[tuple[Kernel, int, int], Kernel] = {}
 
 
 def map_rows(kernel: Kernel, inputs: dict[str, Array], axis: Axis, out: Array | None) -> Array:
@@ -41,15 +42,15 @@ def map_element(kernel: Kernel, x: Any, out: Array | None) -> Any:
     """`map_elements` for one input, in less than 1 µs where there is nothing to convert."""
     if type(x) is np.ndarray:
         dtype = x.dtype
-        entry = small.get((kernel, dtype.char, x.ndim))
+        entry = small.get((kernel, dtype.num, x.ndim))
         if entry is not None and dtype.isnative:
             result = np.empty(x.shape, dtype) if out is None else out
             if (out is None or _fits(out, dtype, x.ndim)) and entry(x, result):
                 return result
     x = as_values(x, "x")
     result = map_elements(kernel, {"x": x}, out)
-    if x.ndim and (kernel, x.dtype.char, x.ndim) not in small:
-        small[kernel, x.dtype.char, x.ndim] = function(if_small(kernel), x, x)
+    if x.ndim and (kernel, x.dtype.num, x.ndim) not in small:
+        small[kernel, x.dtype.num, x.ndim] = function(if_small(kernel), x, x)
     return result
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays import Array
-from ..checks import as_values, like_first, one_of, same_shape
+from ..checks import as_values, computed_in, of_dtype, one_of, same_shape
 
 LAYOUTS = ("in_out", "out_in")
 
@@ -17,7 +17,8 @@ def linear(
     Parameters
     ----------
     x : array_like, (…, n_in)
-        Values; they decide the dtype, float32 or float64.
+        Values; they decide the dtype: float32, float64, float16 or bfloat16, integers become
+        float64.
     weight : array_like, (n_in, n_out), or (n_out, n_in) with ``weight_layout="out_in"``
         W.
     bias : array_like, (n_out,), optional
@@ -39,7 +40,8 @@ def linear(
 
     Notes
     -----
-    Accuracy and bits are those of the BLAS library behind NumPy.
+    Accuracy and bits are those of the BLAS library behind NumPy. With x of 16 bits all is computed
+    in float32, and y is rounded once: within 0.5 ULP of what that library would return in float32.
 
     Examples
     --------
@@ -47,15 +49,16 @@ def linear(
     array([[21.5]])
     """
     x, w, n_out = _operands(x, weight, weight_layout)
+    dtype = computed_in(x.dtype)
     b = None
     if bias is not None:
-        b = like_first(bias, "bias", x)
+        b = of_dtype(as_values(bias, "bias"), dtype)
         same_shape(b, "bias", (n_out,), "one row of the result")
     with np.errstate(all="ignore"):
-        y = x @ w
+        y = of_dtype(x, dtype) @ of_dtype(w, dtype)
         if b is not None:
             y += b
-    return y
+    return of_dtype(y, x.dtype)
 
 
 def linear_backward(
@@ -66,7 +69,7 @@ def linear_backward(
     Parameters
     ----------
     dy : array_like, (…, n_out)
-        Gradient by y; decides the dtype.
+        Gradient by y; decides the dtype, as x does in `linear`.
     x : array_like, (…, n_in)
         What `linear` was given.
     weight : array_like, (n_in, n_out), or (n_out, n_in) with ``weight_layout="out_in"``
@@ -77,7 +80,7 @@ def linear_backward(
     Returns
     -------
     dx, dweight, dbias : ndarray
-        Shaped as x, weight and (n_out,).
+        Shaped as x, weight and (n_out,), of dy's dtype.
 
     Raises
     ------
@@ -86,7 +89,8 @@ def linear_backward(
 
     Notes
     -----
-    dweight and dbias sum over all rows of x. Accuracy and bits are those of the BLAS library.
+    dweight and dbias sum over all rows of x. Accuracy and bits are those of the BLAS library. With
+    dy of 16 bits all is computed in float32, and each result is rounded once.
 
     Examples
     --------
@@ -94,20 +98,26 @@ def linear_backward(
     >>> dx, dweight.ravel(), dbias
     (array([[3., 4.]]), array([1., 2.]), array([1.]))
     """
-    dy = as_values(dy, "dy")
-    x, w, n_out = _operands(like_first(x, "x", dy), weight, weight_layout)
-    same_shape(dy, "dy", (*x.shape[:-1], n_out), "linear's result")
+    given = as_values(dy, "dy")
+    x, w, n_out = _operands(x, weight, weight_layout)
+    same_shape(given, "dy", (*x.shape[:-1], n_out), "linear's result")
+    dtype = computed_in(given.dtype)
+    dy, x, w = (of_dtype(array, dtype) for array in (given, x, w))
     rows, dy_rows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, n_out)
     with np.errstate(all="ignore"):
+        dx, dbias = dy @ w.T, dy_rows.sum(axis=0)
         dweight = rows.T @ dy_rows if weight_layout == "in_out" else dy_rows.T @ rows
-        return dy @ w.T, dweight, dy_rows.sum(axis=0)
+    return (
+        of_dtype(dx, given.dtype),
+        of_dtype(dweight, given.dtype),
+        of_dtype(dbias, given.dtype),
+    )
 
 
 def _operands(x: ArrayLike, weight: ArrayLike, weight_layout: str) -> tuple[Array, Array, int]:
-    """x, W as (n_in, n_out), and n_out."""
+    """x, W as (n_in, n_out), each of its own dtype, and n_out."""
     one_of(weight_layout, "weight_layout", LAYOUTS)
-    x = as_values(x, "x")
-    w = like_first(weight, "weight", x)
+    x, w = as_values(x, "x"), as_values(weight, "weight")
     if x.ndim == 0:
         raise ValueError("x is a single number; expected an array with a last axis of n_in")
     if w.ndim != 2:

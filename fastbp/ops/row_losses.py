@@ -26,7 +26,6 @@ from ..checks import (
     same_shape,
 )
 from ..cpu.row_losses import count_rows
-from ..cpu.rows import Smoothing
 from ..cpu.run import serial
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -113,7 +112,7 @@ def row_loss(
         same_shape(sample, "sample_weight", rows_shape, "logits without axis")
         sample = sample.reshape(-1)
 
-    rows = _targets(targets, logits, rows_shape, axes)
+    rows = targets_of(targets, logits, rows_shape, axes)
     ignore, has_ignore, denominator = 0, False, float(n_rows)
     if rows.indices is None or rows.given is not None:
         if ignore_index is not None:
@@ -127,7 +126,7 @@ def row_loss(
             counted, sample, ignore, has_ignore,
         )  # fmt: skip
         if bad >= 0 and on_bad_label == "raise":
-            raise IndexError(_bad_label(rows.indices[bad], bad, rows_shape, n_classes))
+            raise IndexError(bad_label(rows.indices[bad], bad, rows_shape, n_classes))
     elif sample.size:
         denominator = math.fsum(sample.tolist()) if np.isfinite(sample).all() else NAN
     return RowLoss(
@@ -152,7 +151,7 @@ def _positive(value: Any, name: str) -> float:
     return number
 
 
-def _targets(
+def targets_of(
     targets: Any, logits: Array, rows_shape: tuple[int, ...], axes: tuple[int, ...]
 ) -> Targets:
     """Labels, probabilities, or pairs of indices and probabilities, as rows."""
@@ -210,7 +209,8 @@ def _ignored(ignore_index: Any, labels: Array) -> tuple[int, bool]:
     return int(np.array(index, labels.dtype).astype(np.int64)), True
 
 
-def _bad_label(indices: Array, bad: int, rows_shape: tuple[int, ...], n_classes: int) -> str:
+def bad_label(indices: Array, bad: int, rows_shape: tuple[int, ...], n_classes: int) -> str:
+    """What to say of a row with such an index."""
     where = [int(i) for i in np.unravel_index(bad, rows_shape)] if rows_shape else []
     place = f" at row {where[0] if len(where) == 1 else tuple(where)}" if where else ""
     label = next(k for k in indices.tolist() if not 0 <= k < n_classes)
@@ -236,23 +236,31 @@ def gradient_like(problem: RowLoss, out: Array | None, dloss: Array | None = Non
 
 def reduced(sums: Array, problem: RowLoss) -> Any:
     """The sum of all blocks' sums, exactly rounded, or the mean."""
+    p = problem
+    return total_of(sums, p.reduction, p.denominator, p.empty, p.logits.dtype)
+
+
+def total_of(
+    sums: Array, reduction: str, denominator: float, empty: str, dtype: np.dtype[Any]
+) -> Any:
+    """The same for a loss of any kind, its input being of that dtype."""
     terms = sums.ravel().tolist()
     total = sum(terms[::2])
     if math.isfinite(total):
         total = math.fsum(terms)
-    if problem.reduction == "mean":
-        if problem.denominator != 0.0:
-            total /= problem.denominator
+    if reduction == "mean":
+        if denominator != 0.0:
+            total /= denominator
         elif not math.isnan(total):
-            total = 0.0 if problem.empty == "zero" else NAN
-    dtype = computed_in(problem.logits.dtype)
+            total = 0.0 if empty == "zero" else NAN
+    dtype = computed_in(dtype)
     if abs(total) <= np.finfo(dtype).max:
         return dtype.type(total)
     with np.errstate(over="ignore"):
         return dtype.type(total)
 
 
-def as_smoothing(epsilon: float, n_classes: int) -> Smoothing:
+def as_smoothing(epsilon: float, n_classes: int) -> tuple[float, float, float, float]:
     """1 - ε and ε / n_classes, each with its rounding error."""
     keep, share = 1.0 - epsilon, epsilon / n_classes
     keep_lo = float(1 - Fraction(epsilon) - Fraction(keep))

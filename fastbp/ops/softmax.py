@@ -14,12 +14,15 @@ from numpy.typing import ArrayLike
 
 from ..arrays import Array, put_back, rows_of, rows_to_write
 from ..checks import as_axes, as_mask, as_out, as_values, like_first, same_shape
-from ..cpu.rows import (
+from ..cpu.row_kernels import (
     each_row,
+    each_row_in_groups,
     each_row_to_number,
     each_row_to_number_where,
     each_row_where,
     each_two_rows,
+)
+from ..cpu.rows import (
     exp_total,
     likely_and_others,
     map_row,
@@ -31,7 +34,7 @@ from ..cpu.rows import (
 )
 from ..cpu.run import launch
 from ..cpu.vectors import Number, Pointer, number, pick, row
-from ..elementary import INFINITY, narrowed, split
+from ..elementary import INFINITY, Pair, narrowed, split
 from ..formulas.softmax import (
     log_of_total,
     reciprocal_of_total,
@@ -213,14 +216,24 @@ _log_softmax = map_row(log_softmax_formula)
 
 def log_softmax_row(x: Pointer, _e: Pointer, y: Pointer, n: int) -> None:
     """y_j = (x_j - m) - log(1 + s)."""
+    m, s, s_lo = total_of_row(x, n)
+    _log_softmax(x, y, n, (m, *log_of_row(m, s, s_lo)))
+
+
+def total_of_row(x: Pointer, n: int) -> tuple[Number, Number, Number]:
+    """(m, s, s_lo)."""
     m = row_max(x, n)
     s, s_lo = exp_total(x, None, n, m)
+    return m, s, s_lo
+
+
+def log_of_row(m: Number, s: Number, s_lo: Number) -> Pair:
+    """log(1 + s) as a pair of the row's own precision."""
     t, t_lo = log_of_total(m, s, s_lo)
-    t, t_lo = split(t, t_lo, m)
-    _log_softmax(x, y, n, (m, t, t_lo))
+    return split(t, t_lo, m)
 
 
-log_softmax_rows = each_row(log_softmax_row)
+log_softmax_rows = each_row_in_groups(total_of_row, log_of_row, _log_softmax)
 log_softmax_rows_where = each_row_where(log_softmax_row, -INFINITY)
 
 

@@ -14,7 +14,7 @@ c. Rows go in blocks, each of which adds up its own losses: how many depends on 
 d. Temperature and soft cap change the logits in a pass before, and the z-loss adds to a row's loss
    and to its last factor: kernels are compiled for the options given, and know of no others.
 
-The kernels are in `fastbp.cpu.row_losses`.
+The kernels are in `fastbp.cpu`: `label_losses`, `target_losses` and `index_losses`.
 
 Source: Bishop, "Pattern Recognition and Machine Learning" (2006), equations 4.108 and 4.109;
 smoothing and the weighted mean as in PyTorch's cross_entropy; z-loss as in Chowdhery et al.,
@@ -28,8 +28,10 @@ from numpy.typing import ArrayLike
 
 from ..arrays import Array, put_back, rows_to_write
 from ..checks import as_values, computed_in, of_dtype, same_shape
-from ..cpu.row_losses import label_blocks, target_blocks
+from ..cpu.index_losses import index_blocks
+from ..cpu.label_losses import label_blocks
 from ..cpu.run import Kernel, launch
+from ..cpu.target_losses import target_blocks
 from .row_losses import RowLoss, as_smoothing, gradient_like, reduced, row_loss
 
 BLOCK, MOST_BLOCKS = 8192, 256  # about so many logits in a block of rows, and no more blocks
@@ -106,11 +108,11 @@ def softmax_cross_entropy(
 
     Notes
     -----
-    A row's loss is within 2 ULP, the mean of many rows within 1 ULP. Confident rows keep their
-    precision: [20, 0, 0] with label 0 costs 4.122307e-09. A NaN or +inf makes the row's loss NaN;
-    -inf at the label +inf; a probability 0 on a -inf logit contributes 0. A soft cap makes ±inf
-    finite. Capped or divided logits are rounded once, to within 1 ULP each, and the loss is that of
-    these. Logits of 16 bits are computed in float32, probabilities and weights likewise.
+    A row's loss is within 2 ULP (2.5 with a soft cap), the mean of many rows within 1 ULP.
+    Confident rows keep their precision: [20, 0, 0] with label 0 costs 4.122307e-09. A NaN or +inf
+    makes the row's loss NaN; -inf at the label +inf; a probability 0 on a -inf logit contributes 0.
+    A soft cap makes ±inf finite. Logits of 16 bits are computed in float32, probabilities and
+    weights likewise.
 
     Examples
     --------
@@ -167,7 +169,9 @@ softcap, temperature, reduction, empty, on_bad_label
     -----
     dlogits = (p Σu - u) · weight, p = softmax(logits), u the weighted targets. With labels every
     column is within 2 ULP, within 3.5 where weights multiply it; with probabilities or smoothing
-    within 3 ULP (3.5) of the larger of p Σu and u, whose difference it is.
+    within 3 ULP (3.5) of the larger of p Σu and u, whose difference it is. A z-loss adds a third
+    term. Capped or divided logits are rounded once, so that entries of the gradient whose logit is
+    c below the row's largest one are within 3.5 c ULP, and 6 c with a soft cap, for c > 1.
     Ignored rows, and all rows where the mean's denominator is 0, have gradient 0.
 
     Examples
@@ -268,20 +272,21 @@ def _solve(problem: RowLoss, dloss: Array, dx: Array | None) -> Any:
     common = (p.sample_weight, denominator, dloss, losses, sums, dx, block, *transform)
     skipped = (p.ignore, p.has_ignore, p.bad_is_nan)
     probabilities, indices, given = p.targets
+    weight = p.class_weight if p.class_weight.size else None
+    smoothing = None
+    if p.smoothing or probabilities is not None:
+        smoothing = np.array(as_smoothing(p.smoothing, max(n_classes, 1)))
     key: Any = (p.logits.dtype.char, dloss.dtype.char, dx is None, *(t is None for t in transform))
-    if indices is not None:
+    if probabilities is not None:
+        kernel: Kernel = target_blocks
+        arguments: tuple[Any, ...] = (p.x, probabilities, weight, smoothing)
+        key += (weight is None,)
+    elif indices is not None and given is None and smoothing is None:
+        kernel, arguments = label_blocks, (p.x, indices[:, 0], p.class_weight, *skipped)
         key += (indices.dtype.char,)
-    if indices is not None and given is None and p.smoothing == 0.0:
-        kernel: Kernel = label_blocks
-        arguments: tuple[Any, ...] = (p.x, indices[:, 0], p.class_weight, *skipped)
-    else:
-        keep, keep_lo, share, share_lo = as_smoothing(p.smoothing, max(n_classes, 1))
-        everywhere = None if indices is not None and share == 0.0 else share
-        weight = p.class_weight if p.class_weight.size else None
-        key += (everywhere is None, weight is None, given is None, probabilities is None)
-        smoothing = keep, keep_lo, everywhere, share_lo
-        kernel = target_blocks
-        arguments = (p.x, probabilities, indices, given, weight, *smoothing, *skipped)
+    elif indices is not None:
+        kernel, arguments = index_blocks, (p.x, indices, given, weight, smoothing, *skipped)
+        key += (indices.dtype.char, given is None, weight is None, smoothing is None)
     launch(kernel, key, n_blocks, p.x.size, 1, *arguments, *common)
     if p.reduction == "none":
         return losses.reshape(p.loss_shape)[()]  # of a single row, a number

@@ -9,7 +9,7 @@ A new operation needs a row in `operations`; if it promises something new, a uni
 """
 
 from .check import Verified, gradcheck, verify
-from .inputs import Arguments
+from .inputs import Arguments, as_dtype
 from .operations import OPS, Operation
 
-__all__ = ["OPS", "Arguments", "Operation", "Verified", "gradcheck", "verify"]
+__all__ = ["OPS", "Arguments", "Operation", "Verified", "as_dtype", "gradcheck", "verify"]

@@ -7,6 +7,7 @@ of operations take the exact arguments by name too, and return the largest error
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,20 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[Any]
 Named = Mapping[str, Any]
 
+# What NumPy does not say of bfloat16.
+_BFLOAT16 = SimpleNamespace(
+    nmant=7, minexp=-126, eps=2.0**-7, max=(2 - 2.0**-7) * 2.0**127, smallest_subnormal=2.0**-133
+)
+
+
+def finfo(dtype: np.dtype[Any]) -> Any:
+    """np.finfo, which knows bfloat16 too."""
+    return _BFLOAT16 if dtype.name == "bfloat16" else np.finfo(dtype)
+
 
 def spacing(scale: ArrayLike, dtype: np.dtype[Any]) -> Array:
     """Distance of two neighbours of that dtype at `scale`, which may have more digits."""
-    info = np.finfo(dtype)
+    info = finfo(dtype)
     below_infinity = np.minimum(np.abs(scale), info.max)
     _, exponent = np.frexp(below_infinity)
     lowest_bit = np.maximum(exponent - 1, info.minexp) - info.nmant
@@ -45,9 +56,17 @@ def ulps(actual: ArrayLike, exact: ArrayLike, scale: ArrayLike | None = None) ->
 
 def eps_of_largest(actual: ArrayLike, exact: ArrayLike, terms: ArrayLike) -> Array:
     """Errors of `actual` in eps of the largest of each row's `terms`."""
-    info = np.finfo(_dtype(actual))
+    info = finfo(_dtype(actual))
     largest = np.max(np.abs(terms), axis=-1, keepdims=True, initial=0)
     return errors(actual, exact, np.maximum(largest * info.eps, info.smallest_subnormal))
+
+
+def or_result(scale: Array, exact: ArrayLike, dtype: np.dtype[Any]) -> Array:
+    """`scale`, which the sum of two terms may exceed; its own size where it is kept in 16 bits.
+
+    For the error is the rounding there, half an ULP of the result, and nothing else to speak of.
+    """
+    return np.fmax(scale, np.abs(exact)) if dtype.itemsize == 2 else scale
 
 
 def _dtype(actual: ArrayLike) -> np.dtype[Any]:
@@ -71,7 +90,7 @@ def ulps_of_product(result: Any, exact: Any, named: Named) -> float:
     dy = np.abs(named["dy"])
     if dy.ndim < np.ndim(exact):  # one for each row
         dy = dy[..., None]
-    rounding_of_f = dy * np.finfo(_dtype(result)).smallest_subnormal
+    rounding_of_f = dy * finfo(_dtype(result)).smallest_subnormal
     return _worst(errors(result, exact, np.maximum(spacing(exact, _dtype(result)), rounding_of_f)))
 
 
@@ -81,7 +100,8 @@ def ulps_of_larger_term(result: Any, exact: Any, named: Named) -> float:
     m = np.max(x, axis=-1, initial=-np.inf)
     with np.errstate(all="ignore"):
         log_sum = np.log(np.sum(np.exp(x - m[..., None]), axis=-1))
-    return _worst(ulps(result, exact, np.fmax(np.where(np.isfinite(m), np.abs(m), 0), log_sum)))
+    larger = np.fmax(np.where(np.isfinite(m), np.abs(m), 0), log_sum)
+    return _worst(ulps(result, exact, or_result(larger, exact, _dtype(result))))
 
 
 def eps_of_largest_entry(result: Any, exact: Any, _named: Named) -> float:
@@ -100,18 +120,39 @@ def eps_of_largest_term(result: Any, exact: Any, named: Named) -> float:
     likely = np.exp(y) > 0.5
     kept = np.where(likely, -np.expm1(y) * dy, dy)
     taken = np.exp(y) * np.where(likely, total - dy, total)
-    return _worst(eps_of_largest(result, exact, np.maximum(np.abs(kept), np.abs(taken))))
+    larger = np.maximum(np.abs(kept), np.abs(taken))
+    return _worst(eps_of_largest(result, exact, or_result(larger, exact, _dtype(result))))
 
 
 def ulps_of_gradient(result: Any, exact: Any, named: Named) -> float:
     """ULPs of the larger term of p Σu - u, u being the weighted targets; all of it if u is one-hot.
 
-    Otherwise p may happen to be just u / Σu, so that all digits cancel.
+    Otherwise p may happen to be just u / Σu, so that all digits cancel. A z-loss adds a term. Where
+    a temperature or a soft cap has rounded a logit that is c below the row's largest one, its
+    exponential has an error of c ULPs, and the gradient in the largest one's column is made of the
+    others.
     """
-    u = weighted_targets(named)
+    u, share = weighted_targets(named)
+    z, slope = transformed_logits(named)
+    with np.errstate(all="ignore"):
+        below = np.max(z, axis=1, keepdims=True, initial=-np.inf) - z
+        e = np.exp(-below)
+        total = np.sum(e, axis=1, keepdims=True)
+        lse = np.max(z, axis=1, keepdims=True, initial=-np.inf) + np.log(total)
+        by_z_loss = share * slope * 2 * named.get("z_loss", 0.0) * lse * e / total
+    u = u * slope
     several = np.count_nonzero(u, axis=-1, keepdims=True) > 1
-    terms = np.where(several, np.maximum(exact + u, u), exact)
-    return _worst(ulps(result, exact, terms))
+    of_loss = exact - by_z_loss
+    terms = np.where(several, np.maximum(of_loss + u, u), np.abs(of_loss))
+    terms = np.fmax(terms, np.abs(by_z_loss))
+    unit = spacing(or_result(terms, exact, _dtype(result)), _dtype(result))
+    if named.get("softcap") is not None or named.get("temperature", 1.0) != 1.0:
+        others = np.where(np.arange(u.shape[1]) == np.argmax(z, axis=1)[:, None], 0, e)
+        c = np.where(np.isfinite(below), below, 0)
+        with np.errstate(all="ignore"):
+            mean = np.sum(others * c, axis=1, keepdims=True) / np.sum(others, axis=1, keepdims=True)
+        unit = unit * np.fmax(np.fmax(c, mean), 1)
+    return _worst(errors(result, exact, unit))
 
 
 def ulps_of_loss_and_gradient(result: Any, exact: Any, named: Named) -> float:
@@ -119,25 +160,63 @@ def ulps_of_loss_and_gradient(result: Any, exact: Any, named: Named) -> float:
     return max(_worst(ulps(result[0], exact[0])), ulps_of_gradient(result[1], exact[1], named))
 
 
-def weighted_targets(named: Named) -> Array:
-    """u (n_rows, n_columns): how much each log-probability counts in the loss."""
+def ulps_of_grad_hess(result: Any, exact: Any, named: Named) -> float:
+    """ULPs of gradient and Hessian by margins (n_rows, n_columns); see `_ulps_weighted`."""
+    weight = np.reshape(named.get("sample_weight", 1.0), (-1, 1))
+    return max(_ulps_weighted(r, e, e, weight) for r, e in zip(result, exact, strict=True))
+
+
+def ulps_of_sigmoid_grad_hess(result: Any, exact: Any, named: Named) -> float:
+    """The same by numbers; the gradient's ULPs are those of the larger term of its difference."""
+    x, y, weight = named["margins"], named["labels"], named.get("sample_weight", 1.0)
+    with np.errstate(all="ignore"):
+        z = np.exp(-np.abs(x))
+        p, rest = np.where(x < 0, z, 1) / (1 + z), np.where(x < 0, 1, z) / (1 + z)
+        terms = np.maximum((1 - y) * p, y * rest) * weight
+    of_hess = _ulps_weighted(result[1], exact[1], exact[1], weight)
+    return max(_ulps_weighted(result[0], exact[0], terms, weight), of_hess)
+
+
+def _ulps_weighted(actual: Array, exact: Array, scale: Array, weight: Any) -> float:
+    """ULPs at `scale`, but weight·ULP(p) where a probability p is a subnormal number."""
+    rounding_of_p = np.abs(weight) * finfo(actual.dtype).smallest_subnormal
+    return _worst(errors(actual, exact, np.maximum(spacing(scale, actual.dtype), rounding_of_p)))
+
+
+def transformed_logits(named: Named) -> tuple[Array, Array]:
+    """Logits after soft cap and temperature, and their derivatives by the logits given."""
+    x, cap, temperature = named["logits"], named.get("softcap"), named.get("temperature", 1.0)
+    slope = np.ones_like(x) / temperature
+    if cap is not None:
+        with np.errstate(all="ignore"):
+            z = np.exp(-2 * np.abs(x / cap))
+            slope = 4 * z / (1 + z) ** 2 * slope
+        x = cap * np.tanh(x / cap)
+    return x / temperature, slope
+
+
+def weighted_targets(named: Named) -> tuple[Array, Array]:
+    """How much each log-probability counts in the loss, and the row (n_rows, 1) as a whole."""
     n_rows, n_columns = named["logits"].shape
     dtype = named["logits"].dtype
     class_weight = named.get("class_weight", np.ones(n_columns, dtype))
     share = named.get("sample_weight", np.ones(n_rows, dtype))[:, None]
-    t = named["targets"]
+    t, classes = named["targets"], np.arange(n_columns)
+    smoothing = named.get("label_smoothing", 0.0)
+    if isinstance(t, tuple):
+        indices, weights = t
+        t = np.sum((indices[:, :, None] == classes) * weights[:, :, None], axis=1)
     if t.dtype.kind == "i":
         share = np.where(t[:, None] == named.get("ignore_index"), 0, share)
-        t = (t[:, None] == np.arange(n_columns)).astype(dtype)
-    smoothing = named.get("label_smoothing", 0.0)
-    u = share * class_weight * ((1 - smoothing) * t + smoothing / max(n_columns, 1))
+        t = (t[:, None] == classes).astype(dtype)
+        u = share * class_weight * ((1 - smoothing) * t + smoothing / max(n_columns, 1))
+        share = share * np.sum(t * class_weight, axis=1, keepdims=True)
+    else:
+        u = share * class_weight * ((1 - smoothing) * t + smoothing / max(n_columns, 1))
+    factor = np.reshape(named.get("dloss", 1.0), (-1, 1))
     if named.get("reduction", "mean") == "mean":
-        if named["targets"].dtype.kind == "i":
-            share = share * np.sum(t * class_weight, axis=1, keepdims=True)
-        denominator = np.sum(share)
-        u = u / (denominator or np.inf)
-    dloss = np.reshape(named.get("dloss", 1.0), (-1, 1))
-    return np.asarray(np.abs(u * dloss))
+        factor = factor / (np.sum(share) or np.inf)
+    return np.asarray(np.abs(u * factor)), np.asarray(np.abs(share * factor))
 
 
 def eps_of_products(result: Any, exact: Any, named: Named) -> float:
@@ -157,7 +236,60 @@ def eps_of_products_backward(result: Any, exact: Any, named: Named) -> float:
     return max(map(_eps_of_sums, result, exact, sums, n_terms))
 
 
+def eps_of_linear_loss(result: Any, exact: Any, named: Named) -> float:
+    """Eps of the loss of a linear layer: of what errors of its logits make of it, and 2 ULP.
+
+    A logit is off by half an eps of (number of terms) · Σ|terms| at most, as in `eps_of_products`.
+    """
+    of_rows, _ = _linear_loss_units(named)
+    unit = of_rows if named.get("reduction") == "none" else np.sum(of_rows)
+    return _in_eps(result, exact, unit)
+
+
+def eps_of_linear_loss_and_gradients(result: Any, exact: Any, named: Named) -> float:
+    """The same of the loss, dx, dweight and dbias."""
+    (loss, *gradients), (exact_loss, *exact_gradients) = flat(result), flat(exact)
+    _, units = _linear_loss_units(named)
+    of_gradients = map(_in_eps, gradients, exact_gradients, units)
+    return max(eps_of_linear_loss(loss, exact_loss, named), *of_gradients)
+
+
+def _linear_loss_units(named: Named) -> tuple[Array, tuple[Array, Array, Array]]:
+    """How many eps each row's loss may be off; and dx, dweight and dbias."""
+    transposed = named.get("weight_layout") == "out_in"
+    x, weight = named["x"], named["weight"].T if transposed else named["weight"]
+    if "ignore_index" in named:
+        x = np.where((named["targets"] == named["ignore_index"])[:, None], 0, x)
+    z = x @ weight + named["bias"]
+    u, _ = weighted_targets({**named, "logits": z})
+    x, weight = np.abs(x), np.abs(weight)
+    of_z = (x.shape[1] + 1) * (x @ weight + np.abs(named["bias"]))
+
+    off = np.max(of_z, axis=1, keepdims=True)
+    largest_loss = 2 * np.max(np.abs(z), axis=1, keepdims=True) + np.log(z.shape[1])
+    of_loss = np.sum(u * (off + 2 * largest_loss), axis=1)
+
+    e = np.exp(z - np.max(z, axis=1, keepdims=True))
+    terms = e / np.sum(e, axis=1, keepdims=True) * np.sum(u, axis=1, keepdims=True) + u
+    n_rows, n_classes = z.shape
+    of_terms = terms * (off + 4)
+    dx = (of_terms + n_classes * terms) @ weight.T
+    dweight = x.T @ (of_terms + n_rows * terms)
+    dbias = np.sum(of_terms + n_rows * terms, axis=0)
+    return of_loss, (dx, dweight.T if transposed else dweight, dbias)
+
+
+def flat(result: Any) -> tuple[Any, ...]:
+    """(loss, (dx, dweight, dbias)) as (loss, dx, dweight, dbias); of a single array, (array,)."""
+    if not isinstance(result, tuple):
+        return (result,)
+    return tuple(part for r in result for part in flat(r))
+
+
 def _eps_of_sums(actual: Array, exact: Array, sums: Array, n_terms: int) -> float:
-    info = np.finfo(actual.dtype)
-    unit = np.maximum(sums * (n_terms * info.eps), info.smallest_subnormal)
-    return _worst(errors(actual, exact, unit))
+    return _in_eps(actual, exact, sums * n_terms)
+
+
+def _in_eps(actual: Array, exact: Array, scale: Array) -> float:
+    info = finfo(_dtype(actual))
+    return _worst(errors(actual, exact, np.maximum(scale * info.eps, info.smallest_subnormal)))

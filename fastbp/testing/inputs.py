@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from fastbp import reference
 
@@ -33,7 +33,31 @@ Inputs = Callable[[Rng, Shape, DType], Arguments]
 
 N_OUT = 16  # features that come out of `linear`
 IGNORED = -100  # the label of ignored rows
+SPARSE = 3  # classes that have a probability in sparse targets
+LOSS_OPTIONS = {"label_smoothing": 0.1, "z_loss": 0.01, "softcap": 20.0, "temperature": 0.7}
 KINDS_OF_ROWS = 8
+# Between which two x the numbers exp(-x) are subnormal; and a scale of x that meets them.
+TAILS = {
+    "float32": (87.0, 104.0, 50.0),
+    "float64": (708.0, 745.0, 350.0),
+    "float16": (9.8, 17.0, 6.0),
+    "bfloat16": (87.4, 92.0, 50.0),
+}
+DTYPES = tuple(TAILS)
+
+
+def as_dtype(dtype: DTypeLike) -> DType:
+    """One of `DTYPES`; bfloat16 by its name, too, which NumPy may not know."""
+    if isinstance(dtype, str) and dtype == "bfloat16":
+        try:
+            import ml_dtypes
+        except ImportError:
+            raise ImportError("bfloat16 is a type of ml_dtypes: pip install ml_dtypes") from None
+        dtype = ml_dtypes.bfloat16
+    found = np.dtype(dtype)
+    if found.name not in DTYPES or not found.isnative:
+        raise TypeError(f"dtypes has {found}; expected {', '.join(DTYPES[:-1])} or {DTYPES[-1]}")
+    return found
 
 
 def logits(rng: Rng, shape: Shape, dtype: DType) -> Array:
@@ -55,7 +79,7 @@ def logits(rng: Rng, shape: Shape, dtype: DType) -> Array:
     x[one] += np.where(kind == 3, rng.uniform(20, 60, n_rows), 0)
     x = np.where(rows(4), np.round(x), x)
     x += np.where(rows(5), rng.choice([-1e4, 1e4], (n_rows, 1)), 0)
-    low, high = (87, 104) if dtype == np.float32 else (708, 745)
+    low, high, _ = TAILS[dtype.name]
     x = np.where(rows(6), -rng.uniform(low, high, shape), x)
     x[one] = np.where(kind == 6, 0.1, x[one])
     x *= np.where(rows(7) & (rng.random(shape) < 0.2), 40, 1)
@@ -64,7 +88,7 @@ def logits(rng: Rng, shape: Shape, dtype: DType) -> Array:
 
 def values(rng: Rng, shape: Shape, dtype: DType) -> Array:
     """Numbers of all sizes for elementwise functions, both tails of the sigmoid included."""
-    scale = rng.choice([0.01, 1.0, 10.0, 50.0 if dtype == np.float32 else 350.0], shape)
+    scale = rng.choice([0.01, 1.0, 10.0, TAILS[dtype.name][2]], shape)
     return np.asarray(scale * rng.standard_normal(shape), dtype)
 
 
@@ -93,6 +117,18 @@ def probabilities(rng: Rng, x: Array) -> Array:
     t = rng.random(x.shape) * (rng.random(x.shape) < 0.8) / max(1, x.shape[1] / 2)
     one_hot = labels(rng, x)[:, None] == np.arange(x.shape[1])
     return np.asarray(np.where(rng.random((len(x), 1)) < 1 / 3, one_hot, t), x.dtype)
+
+
+def sparse_probabilities(rng: Rng, x: Array) -> tuple[Array, Array]:
+    """A few classes of logits x and their probabilities; some classes are named twice.
+
+    In every third row all but one are 0.
+    """
+    indices = rng.integers(x.shape[1], size=(len(x), SPARSE))
+    indices[:, 0] = labels(rng, x)
+    weights = rng.random(indices.shape)
+    weights[rng.random(len(x)) < 1 / 3] = np.arange(SPARSE) == 0
+    return indices, weights.astype(x.dtype)
 
 
 # arguments ----------------------------------------------------------------------------------------
@@ -144,6 +180,24 @@ def of_linear_backward(rng: Rng, shape: Shape, dtype: DType) -> Arguments:
     return Arguments(tuple(rng.standard_normal(s).astype(dtype) for s in shapes))
 
 
+def of_linear_loss(variant: str) -> Inputs:
+    """(x, weight, targets, bias) and options, which the words of `variant` name."""
+
+    def inputs(rng: Rng, shape: Shape, dtype: DType) -> Arguments:
+        n_rows, n_in = shape
+        loss = of_loss(variant, dloss=False)(rng, (n_rows, N_OUT), dtype)
+        targets, options = loss.args[1], dict(loss.kwargs)
+        x = rng.standard_normal(shape).astype(dtype)
+        if "ignore_index" in options:
+            x[targets == IGNORED] = np.nan  # which must reach nothing
+        weight = (rng.standard_normal((n_in, N_OUT)) * (3 / max(1, n_in) ** 0.5)).astype(dtype)
+        if "out_in" in variant.split(","):
+            weight, options["weight_layout"] = weight.T.copy(), "out_in"
+        return Arguments((x, weight, targets, rng.standard_normal(N_OUT).astype(dtype)), options)
+
+    return inputs
+
+
 def of_loss(variant: str, *, dloss: bool) -> Inputs:
     """([dloss,] logits, targets) and options, which the words of `variant` name."""
     words = variant.split(",")
@@ -151,14 +205,15 @@ def of_loss(variant: str, *, dloss: bool) -> Inputs:
     def inputs(rng: Rng, shape: Shape, dtype: DType) -> Arguments:
         n_rows, n_columns = shape
         x = logits(rng, shape, dtype)
-        targets = probabilities(rng, x) if "probabilities" in words else labels(rng, x)
+        targets: Any = probabilities(rng, x) if "probabilities" in words else labels(rng, x)
         options: dict[str, Any] = {}
         if "rows" in words:
             options["reduction"] = "none"
         if "sum" in words:
             options["reduction"] = "sum"
-        if "smoothing" in words:
-            options["label_smoothing"] = 0.1
+        if "sparse" in words:
+            targets = sparse_probabilities(rng, x)
+        options |= {option: value for option, value in LOSS_OPTIONS.items() if option in words}
         if "weights" in words:
             options["class_weight"] = rng.uniform(0.2, 3, n_columns).astype(dtype)
             options["sample_weight"] = rng.uniform(0.2, 3, n_rows).astype(dtype)
@@ -173,3 +228,29 @@ def of_loss(variant: str, *, dloss: bool) -> Inputs:
         return Arguments((given, x, targets), options)
 
     return inputs
+
+
+def of_grad_hess(variant: str) -> Inputs:
+    """(margins, labels) and options, which the words of `variant` name."""
+    words = variant.split(",")
+
+    def inputs(rng: Rng, shape: Shape, dtype: DType) -> Arguments:
+        x = logits(rng, shape, dtype)
+        label = labels(rng, x)
+        options: dict[str, Any] = {}
+        if "exact" not in words:
+            options["hessian"] = words[0]
+            label = label.astype(np.promote_types(dtype, np.float32))  # which is exact
+        if "weights" in words:
+            options["sample_weight"] = rng.uniform(0.2, 3, shape[0]).astype(dtype)
+        return Arguments((x, label), options)
+
+    return inputs
+
+
+def of_sigmoid_grad_hess(rng: Rng, shape: Shape, dtype: DType) -> Arguments:
+    """(margins, labels) and weights; half of the labels are 0 or 1."""
+    y = rng.random(shape)
+    y = np.where(rng.random(shape) < 0.5, np.round(y), y).astype(dtype)
+    weight = rng.uniform(0.2, 3, shape).astype(dtype)
+    return Arguments((values(rng, shape, dtype), y), {"sample_weight": weight})

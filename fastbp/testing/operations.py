@@ -11,10 +11,13 @@ import numpy as np
 
 from fastbp import ops, reference
 
-from . import errors, inputs
+from . import element_losses, errors, inputs
 from .inputs import N_OUT, Arguments, Inputs
 
 BytesMoved = Callable[[int, int, int], int]
+
+# Results of 16 bits are float32 ones, rounded once.
+PROMISE_OF_HALVES = 0.501
 
 
 @dataclass(frozen=True)
@@ -41,21 +44,27 @@ class Operation:
         return signature.bind(*arguments.args, **arguments.kwargs).arguments
 
     def exact(self, arguments: Arguments) -> Any:
-        """What the reference says, in long double for float64 and in float64 for float32."""
+        """What the reference says, in long double for float64 and in float64 for all others."""
         return self.reference(**self._exact_arguments(arguments))
 
     def measure(self, arguments: Arguments, result: Any) -> float:
         """The largest error of a result, in `unit`; inf if a special value is wrong."""
         return self.error(result, self.exact(arguments), self._exact_arguments(arguments))
 
+    def promise_of(self, result: Any) -> float:
+        """The largest error allowed of that result: numbers of 16 bits owe it to being rounded."""
+        rounded = all(part.dtype.itemsize == 2 for part in errors.flat(result))
+        return min(self.promise, PROMISE_OF_HALVES) if rounded else self.promise
+
     def _exact_arguments(self, arguments: Arguments) -> dict[str, Any]:
         return {name: _widened(value) for name, value in self.named(arguments).items()}
 
 
 def _widened(value: Any) -> Any:
-    wider = {"f": np.float64, "d": np.longdouble}
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.char in wider:
-        return value.astype(wider[value.dtype.char])
+    if isinstance(value, tuple):
+        return tuple(_widened(part) for part in value)
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.name in inputs.DTYPES:
+        return value.astype(np.longdouble if value.dtype == np.float64 else np.float64)
     return value
 
 
@@ -84,7 +93,9 @@ def _products(n: int) -> BytesMoved:
 ULP = "ULP"
 ULP_OF_PRODUCT = "ULP of dy·f, or dy·ULP(f)"
 ULP_OF_TERM = "ULP of the larger term"
+ULP_OR_WEIGHTED = "ULP, or w·ULP(p)"
 EPS_OF_SUMS = "eps · number of terms · Σ|terms|"
+EPS_OF_LOGITS = "eps · what errors of logits make of it"
 
 # fmt: off
 PLAIN = (
@@ -109,8 +120,21 @@ PLAIN = (
     ("linear", inputs.of_linear, errors.eps_of_products, 0.5, EPS_OF_SUMS, _products(1)),
     ("linear_backward", inputs.of_linear_backward,
      errors.eps_of_products_backward, 0.5, EPS_OF_SUMS, _products(2)),
+    *((f"softmax_cross_entropy_grad_hess[{variant}]", inputs.of_grad_hess(variant),
+       errors.ulps_of_grad_hess, 2.5, ULP_OR_WEIGHTED, _with_labels(3))
+      for variant in ("exact", "xgboost,weights", "lightgbm")),
+    ("sigmoid_cross_entropy_grad_hess", inputs.of_sigmoid_grad_hess,
+     errors.ulps_of_sigmoid_grad_hess, 2.5, ULP_OF_TERM, _matrices(5)),
 )
 # fmt: on
+
+# Each is the loss of two functions.
+LINEAR_LOSSES = (
+    "labels",
+    "labels,out_in,weights,label_smoothing,ignored",
+    "probabilities,weights,rows",
+    "sparse,out_in,sum",
+)
 
 # Each is the loss of three functions.
 LOSSES = (
@@ -118,16 +142,22 @@ LOSSES = (
     "labels,rows",
     "labels,sum",
     "labels,weights,ignored",
-    "labels,smoothing",
-    "labels,weights,smoothing,ignored,rows",
+    "labels,label_smoothing",
+    "labels,weights,label_smoothing,ignored,rows",
+    "labels,z_loss",
+    "labels,temperature",
+    "labels,weights,softcap,temperature,z_loss,ignored,rows",
     "probabilities",
     "probabilities,rows",
-    "probabilities,weights,smoothing",
+    "probabilities,weights,label_smoothing",
+    "probabilities,weights,softcap,temperature,z_loss",
+    "sparse",
+    "sparse,weights,label_smoothing,softcap,z_loss,rows",
 )
 
 
 def _table() -> Iterator[Operation]:
-    for name, *row in PLAIN:
+    for name, *row in (*PLAIN, *element_losses.ROWS):
         function = name.partition("[")[0]
         yield Operation(name, getattr(ops, function), getattr(reference, function), *row)  # type: ignore[arg-type]
 
@@ -135,16 +165,32 @@ def _table() -> Iterator[Operation]:
         name = f"{function}[{variant}]"
         return Operation(name, getattr(ops, function), getattr(reference, function), *row)
 
+    for variant in LINEAR_LOSSES:
+        given = inputs.of_linear_loss(variant)
+        yield loss(
+            "linear_cross_entropy", variant,
+            given, errors.eps_of_linear_loss, 0.5, EPS_OF_LOGITS, _products(1),
+        )  # fmt: skip
+        yield loss(
+            "linear_cross_entropy_with_grad", variant,
+            given, errors.eps_of_linear_loss_and_gradients, 0.5, EPS_OF_LOGITS, _products(3),
+        )  # fmt: skip
+
     for variant in LOSSES:
-        soft = "probabilities" in variant
-        unit = ULP_OF_TERM if soft or "smoothing" in variant else ULP
+        words = set(variant.split(","))
+        soft = "probabilities" in words
+        changed = words & {"softcap", "temperature"}
+        one_hot = "labels" in words and not words & {"label_smoothing", "z_loss", *changed}
+        unit = ULP if one_hot else ULP_OF_TERM
         given, given_dloss = (inputs.of_loss(variant, dloss=dloss) for dloss in (False, True))
         read, read_and_write = (_matrices(2), _matrices(3)) if soft else map(_with_labels, (1, 2))
         # Weights add the rounding of their product and of the denominator.
-        of_gradient = 3 if unit == ULP_OF_TERM else 3.5 if "weights" in variant else 2
+        more = words & {"weights", "z_loss"} or changed
+        of_loss = 2.5 if "softcap" in words else 2
+        of_gradient = 6 if "softcap" in words else 3.5 if more else 2 if one_hot else 3
         yield loss(
             "softmax_cross_entropy", variant,
-            given, errors.ulps_of_result, 2, ULP, read,
+            given, errors.ulps_of_result, of_loss, ULP, read,
         )  # fmt: skip
         yield loss(
             "softmax_cross_entropy_with_grad", variant,

@@ -1,0 +1,206 @@
+"""The kernel of softmax cross-entropy with a label for each row.
+
+Rows go in groups, as many as a vector has lanes: what is computed once for each row, logarithm,
+divisions and all, is computed for the whole group.
+"""
+
+from typing import Any
+
+from ..elementary import narrowed, times, widen
+from ..formulas.cross_entropy import (
+    gradient_factor,
+    label_gradient,
+    label_loss,
+    plus_one,
+    unbiased_exp_minus,
+    weighted,
+    z_term,
+)
+from ..formulas.softmax import (
+    add_pairs,
+    equal,
+    log_of_total,
+    reciprocal_of_total,
+    scale_factors,
+)
+from .row_kernels import (
+    LONGEST_IN_GROUP,
+)
+from .row_losses import BAD, NAN, Array, label_to_use, transform, transform_backward
+from .rows import (
+    exp_total,
+    fill,
+    row_max,
+    scale_in_two_steps,
+)
+from .vectors import (
+    Number,
+    Pointer,
+    at,
+    borrow,
+    either,
+    give_back,
+    if_given,
+    lane_numbers,
+    load_lanes,
+    longest_short_row,
+    number,
+    pick,
+    put,
+    read_tile,
+    row,
+    rows_in_tile,
+    spare_tile,
+    store_lanes,
+    write_tile,
+)
+
+
+def label_blocks(
+    first: int, last: int, x: Array, labels: Array, class_weight: Array, ignore: int,
+    has_ignore: bool, bad_is_nan: bool, sample_weight: Array, denominator: float, dloss: Array,
+    losses: Array, sums: Array, dx: Array, block: int, softcap: Any, temperature: Any, z: Any,
+) -> None:  # fmt: skip
+    """Blocks of rows with a label each, in groups: a group's logarithms are one of a vector."""
+    n_rows, n = x.shape
+    p = row(x, 0)
+    group = rows_in_tile(x)
+    if n > LONGEST_IN_GROUP:
+        group = 1
+    room = borrow(x, dx, temperature, n * group)
+    used, kinds = lane_numbers(x), lane_numbers(x)
+    weights, dlosses = lane_numbers(x), lane_numbers(x)
+    m_, s_, s_lo_, x_k_ = lane_numbers(x), lane_numbers(x), lane_numbers(x), lane_numbers(x)
+    offset_, offset_lo_ = lane_numbers(x), lane_numbers(x)
+    for b in range(first, last):
+        total, total_lo = 0.0, 0.0
+        end = min(n_rows, (b + 1) * block)
+        for i in range(b * block, end, group):
+            rows = min(group, end - i)
+            for j in range(group):
+                used[j], weights[j], dlosses[j] = 0.0, 0.0, 0.0
+                if j < rows:
+                    k = label_to_use(labels[i + j], n, ignore, has_ignore, bad_is_nan)
+                    kinds[j] = k
+                    if k >= 0:
+                        used[j] = k
+                        weights[j] = class_weight[k] if class_weight.size else 1.0
+                        if sample_weight.size:
+                            weights[j] *= sample_weight[i + j]
+                        dlosses[j] = dloss[min(i + j, dloss.size - 1)]
+            w, g = load_lanes(p, weights), load_lanes(p, dlosses)
+            if n <= longest_short_row(x):
+                tile = read_tile(x, i, rows, n)
+                spare, dtile, at_label = (
+                    spare_tile(tile, temperature),
+                    if_given(tile, dx),
+                    load_lanes(p, used),
+                )
+                numbers = label_reduce(tile, spare, dtile, n, at_label, softcap, temperature)
+                loss = label_losses(w, z, *numbers)
+                if dx is not None:
+                    factors, d_k = label_factors(w, g, denominator, z, *numbers)
+                    label_apply(tile, spare, dtile, n, at_label, factors, d_k, softcap)
+                    write_tile(tile, dx, i, rows, n)
+            else:
+                for j in range(rows):
+                    if kinds[j] >= 0.0:
+                        m_[j], s_[j], s_lo_[j], x_k_[j], offset_[j], offset_lo_[j] = label_reduce(
+                            row(x, i + j), at(room, j * n), row(dx, i + j), n, int(used[j]),
+                            softcap, temperature,
+                        )  # fmt: skip
+                like = number(p, 0)
+                of_rows = (
+                    narrowed(load_lanes(p, m_), like), load_lanes(p, s_), load_lanes(p, s_lo_),
+                    narrowed(load_lanes(p, x_k_), like), load_lanes(p, offset_),
+                    load_lanes(p, offset_lo_),
+                )  # fmt: skip
+                loss = label_losses(w, z, *of_rows)
+                if dx is not None:
+                    (before, r, r_lo), d_k_ = label_factors(w, g, denominator, z, *of_rows)
+                    store_lanes(p, m_, widen(before))
+                    store_lanes(p, s_, widen(r))
+                    store_lanes(p, s_lo_, widen(r_lo))
+                    store_lanes(p, x_k_, widen(d_k_))
+                    for j in range(rows):
+                        if kinds[j] >= 0.0:
+                            label_apply(
+                                row(x, i + j), at(room, j * n), row(dx, i + j), n, int(used[j]),
+                                (number(p, m_[j]), number(p, s_[j]), number(p, s_lo_[j])),
+                                number(p, x_k_[j]), softcap,
+                            )  # fmt: skip
+            store_lanes(p, weights, loss)
+            for j in range(rows):
+                value = weights[j]
+                if kinds[j] < 0.0:
+                    value = NAN if kinds[j] == BAD else 0.0
+                    if dx is not None:
+                        fill(row(dx, i + j), n, value)
+                if losses.size:
+                    losses[i + j] = value
+                total, total_lo = add_pairs(total, total_lo, value, 0.0, value)
+        sums[b, 0], sums[b, 1] = total, total_lo
+    give_back(room)
+
+
+def label_reduce(
+    x: Pointer, room: Pointer, dx: Pointer, n: int, k: Number, softcap: Any, temperature: Any
+) -> Any:
+    """(m, s, s_lo, x_k, offset) of a row or tile.
+
+    The exponentials go to the room, if there is one, else to dx. The logits are x and an offset (a
+    pair), which only the z-loss sees.
+    """
+    if temperature is None:
+        m = row_max(x, n)
+        x_k = pick(x, k)
+        s, s_lo = exp_total(x, either(room, dx), n, m)
+        return m, s, s_lo, x_k, s * 0.0, s * 0.0
+    offset, offset_lo = transform(x, room, n, softcap, temperature)
+    m = row_max(room, n)
+    x_k = pick(room, k)
+    s, s_lo = exp_total(room, either(if_given(room, dx), dx), n, m)
+    return m, s, s_lo, x_k, offset, offset_lo
+
+
+def label_losses(
+    weight: Number, z: Any, m: Number, s: Number, s_lo: Number, x_k: Number, offset: Number,
+    offset_lo: Number,
+) -> Number:  # fmt: skip
+    """log(1 + s) + (m - x_k), and what the z-loss adds, times the weight."""
+    t, t_lo = log_of_total(m, s, s_lo)
+    loss = label_loss(x_k, m, t, t_lo)
+    if z is not None:
+        z_loss, _ = z_term(m, s, s_lo, z, offset, offset_lo)
+        loss = loss + z_loss
+    return weighted(loss, weight)
+
+
+def label_factors(
+    weight: Number, dloss: Number, denominator: float, z: Any, m: Number, s: Number, s_lo: Number,
+    x_k: Number, offset: Number, offset_lo: Number,
+) -> tuple[tuple[Number, ...], Number]:  # fmt: skip
+    """What all of a row's exponentials are scaled by, and the gradient at its label."""
+    r, r_lo = reciprocal_of_total(m, s, s_lo)
+    r, r_lo = times(r, r_lo, *gradient_factor(weight, dloss, denominator))
+    e_k = unbiased_exp_minus(x_k, m)
+    d_k = label_gradient(equal(x_k, m), e_k, s, s_lo, r, r_lo)
+    if z is not None:
+        _, z_slope = z_term(m, s, s_lo, z, offset, offset_lo)
+        d_k = d_k + e_k * r * z_slope
+        r, r_lo = times(r, r_lo, *plus_one(z_slope))
+    return scale_factors(r, r_lo, m), narrowed(d_k, m)
+
+
+def label_apply(
+    x: Pointer, room: Pointer, dx: Pointer, n: int, k: Number, factors: tuple[Number, ...],
+    d_k: Number, softcap: Any,
+) -> None:  # fmt: skip
+    """The gradient of a row or tile, from its exponentials."""
+    if softcap is None:
+        scale_in_two_steps(either(room, dx), dx, n, factors)
+        put(dx, k, d_k)
+    else:
+        scale_in_two_steps(room, room, n, factors)
+        put(room, k, d_k)
+        transform_backward(room, x, dx, n, softcap)

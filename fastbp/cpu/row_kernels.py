@@ -1,0 +1,178 @@
+"""Kernels of whole arrays, made of functions of one row.
+
+A row function computes one row from a pointer, or a tile of short rows at once: which of the two
+depends on the number of columns alone, so that a row has the same bits wherever it stands.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ..elementary import narrowed, where, widen
+from .rows import INF, fill
+from .vectors import (
+    Pointer,
+    borrow,
+    count,
+    either,
+    give_back,
+    lane_numbers,
+    lanes,
+    load_lanes,
+    load_mask,
+    load_some,
+    longest_short_row,
+    number,
+    put,
+    read_tile,
+    row,
+    rows_in_tile,
+    splat,
+    store_lanes,
+    store_some,
+    write_tile,
+)
+
+RowFunction = Callable[..., Any]
+Kernel = Callable[..., None]
+
+
+def each_row(function: RowFunction) -> Kernel:
+    """Kernel of function(x, e, y, n) for the rows of x and of the result y.
+
+    e is room for the row's exponentials: y itself, unless that keeps its numbers in 16 bits.
+    """
+
+    def kernel(first: int, last: int, x: Any, y: Any) -> None:
+        n = x.shape[1]
+        if n <= longest_short_row(x):
+            for i in range(first, last, rows_in_tile(x)):
+                k = min(last - i, rows_in_tile(x))
+                tile = read_tile(x, i, k, n)
+                function(tile, tile, tile, n)
+                write_tile(tile, y, i, k, n)
+        else:
+            room = borrow(x, y, None, n)
+            for i in range(first, last):
+                function(row(x, i), either(room, row(y, i)), row(y, i), n)
+            give_back(room)
+
+    return kernel
+
+
+def each_row_where(function: RowFunction, masked: float) -> Kernel:
+    """The same for rows of which only what a mask allows is seen; `masked` stands elsewhere."""
+
+    def kernel(first: int, last: int, x: Any, mask: Any, y: Any) -> None:
+        n = x.shape[1]
+        room = borrow(x, y, None, n)
+        for i in range(first, last):
+            e = either(room, row(y, i))
+            if keep_where(row(x, i), row(mask, i), e, n, -INF):
+                function(e, e, row(y, i), n)
+                keep_where(row(y, i), row(mask, i), row(y, i), n, masked)
+            else:
+                fill(row(y, i), n, masked)
+        give_back(room)
+
+    return kernel
+
+
+def keep_where(x: Pointer, mask: Pointer, y: Pointer, n: int, masked: float) -> bool:
+    """y is x where the mask is true and `masked` elsewhere; whether it is true anywhere."""
+    width = lanes(x)
+    seen = 0
+    for j in range(0, n, width):
+        k = min(width, n - j)
+        here = load_mask(x, mask, j, k)
+        seen += count(x, here)
+        store_some(y, j, k, where(here, load_some(x, j, k, 0), splat(x, masked)))
+    return seen > 0
+
+
+# Rows up to this long are taken in groups, so that what is computed once for each row is computed
+# for a whole vector of rows; of longer ones it is a small part of the work.
+LONGEST_IN_GROUP = 2048
+
+
+def each_row_in_groups(reduce: RowFunction, finish: RowFunction, apply: RowFunction) -> Kernel:
+    """Kernel of apply(x, y, n, (m, *numbers)) for the rows of x and of the result y.
+
+    reduce(x, n) gives (m, s, s_lo) of a row, and finish(m, s, s_lo) two numbers like m.
+    """
+
+    def kernel(first: int, last: int, x: Any, y: Any) -> None:
+        n = x.shape[1]
+        if n <= longest_short_row(x):
+            for i in range(first, last, rows_in_tile(x)):
+                k = min(last - i, rows_in_tile(x))
+                tile = read_tile(x, i, k, n)
+                m, s, s_lo = reduce(tile, n)
+                apply(tile, tile, n, (m, *finish(m, s, s_lo)))
+                write_tile(tile, y, i, k, n)
+        else:
+            group = rows_in_tile(x)
+            if n > LONGEST_IN_GROUP:
+                group = 1
+            a, b, c = lane_numbers(x), lane_numbers(x), lane_numbers(x)
+            p = row(x, 0)
+            for i in range(first, last, group):
+                k = min(last - i, group)
+                for j in range(k):
+                    a[j], b[j], c[j] = reduce(row(x, i + j), n)
+                m = narrowed(load_lanes(p, a), number(p, 0))
+                t, t_lo = finish(m, load_lanes(p, b), load_lanes(p, c))
+                store_lanes(p, b, widen(t))
+                store_lanes(p, c, widen(t_lo))
+                for j in range(k):
+                    numbers = number(p, a[j]), number(p, b[j]), number(p, c[j])
+                    apply(row(x, i + j), row(y, i + j), n, numbers)
+
+    return kernel
+
+
+def each_two_rows(function: RowFunction) -> Kernel:
+    """Kernel of function(x, y, z, n) for the rows of x, y and the result z."""
+
+    def kernel(first: int, last: int, x: Any, y: Any, z: Any) -> None:
+        n = x.shape[1]
+        if n <= longest_short_row(x):
+            for i in range(first, last, rows_in_tile(x)):
+                k = min(last - i, rows_in_tile(x))
+                tile = read_tile(x, i, k, n)
+                function(tile, read_tile(y, i, k, n), tile, n)
+                write_tile(tile, z, i, k, n)
+        else:
+            for i in range(first, last):
+                function(row(x, i), row(y, i), row(z, i), n)
+
+    return kernel
+
+
+def each_row_to_number(function: RowFunction) -> Kernel:
+    """Kernel of numbers[i] = function(row i of x, n); numbers is contiguous."""
+
+    def kernel(first: int, last: int, x: Any, numbers: Any) -> None:
+        n = x.shape[1]
+        if n <= longest_short_row(x):
+            for i in range(first, last, rows_in_tile(x)):
+                k = min(last - i, rows_in_tile(x))
+                store_some(row(numbers, 0), i, k, function(read_tile(x, i, k, n), n))
+        else:
+            for i in range(first, last):
+                put(row(numbers, 0), i, function(row(x, i), n))
+
+    return kernel
+
+
+def each_row_to_number_where(function: RowFunction) -> Kernel:
+    """The same for rows of which only what a mask allows is seen."""
+
+    def kernel(first: int, last: int, x: Any, mask: Any, numbers: Any) -> None:
+        n = x.shape[1]
+        room = borrow(x, x, True, n)
+        for i in range(first, last):
+            keep_where(row(x, i), row(mask, i), room, n, -INF)
+            put(row(numbers, 0), i, function(room, n))
+        give_back(room)
+
+    return kernel

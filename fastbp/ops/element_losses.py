@@ -1,0 +1,226 @@
+"""What losses of elements share: their arguments checked, their weights, their launch.
+
+Inputs are taken in C order, through a copy where their memory has another one: so the blocks in
+which a loss is summed, and its bits, depend on the shape alone.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..arrays import Array, put_back, rows_of, rows_to_write
+from ..checks import (
+    as_array,
+    as_out,
+    as_values,
+    computed_in,
+    like_first,
+    of_dtype,
+    one_of,
+    same_shape,
+)
+from ..cpu.elementwise_losses import CHUNK, loss_blocks
+from ..cpu.run import Kernel, launch
+from ..formulas.elementwise_losses import itself
+from .row_losses import EMPTIES, REDUCTIONS, total_of
+
+# About so many elements in a block, which are whole chunks, and no more blocks.
+BLOCK, MOST_BLOCKS = 2 * CHUNK, 256
+
+
+class Weights(NamedTuple):
+    """Element j weighs values[j // run % period]; without values, 1."""
+
+    values: Array | None = None
+    run: int = 1
+    period: int = 1
+
+
+class ElementLoss(NamedTuple):
+    """Checked arguments; nothing is written before there is one."""
+
+    x: Array
+    targets: Array
+    weights: tuple[Weights, Weights]
+    inputs: dict[str, Array]  # all arrays that were given, the first of which is x
+    reduction: str
+    empty: str
+    denominator: float
+
+
+def element_loss(
+    given: dict[str, ArrayLike],
+    reduction: str,
+    empty: str = "nan",
+    positive: ArrayLike | None = None,
+    sample: ArrayLike | None = None,
+) -> ElementLoss:
+    """Check all arguments of a loss: its two inputs by name, and pos_weight and sample_weight."""
+    one_of(reduction, "reduction", REDUCTIONS)
+    one_of(empty, "empty", EMPTIES)
+    (x_name, x), (targets_name, targets) = given.items()
+    x, targets = as_values(x, x_name), as_array(targets, targets_name)
+    inputs = {x_name: x, targets_name: targets}
+    targets = like_first(targets, targets_name, x)
+    same_shape(targets, targets_name, x.shape, x_name)
+    for name, w in (("pos_weight", positive), ("sample_weight", sample)):
+        if w is not None:
+            inputs[name] = _weight(w, name, x, x_name)
+    weights = Weights(), Weights()
+    denominator = float(x.size) if reduction == "mean" else 1.0
+    if len(inputs) > 2:
+        one = np.ones((), computed_in(x.dtype))
+        weights = (
+            spread(inputs.get("pos_weight", one), x.shape),
+            spread(inputs.get("sample_weight", one), x.shape),
+        )
+        if reduction == "mean" and sample is not None:
+            denominator = _sum_of(inputs["sample_weight"], x.shape)
+    return ElementLoss(x, targets, weights, inputs, reduction, empty, denominator)
+
+
+def _weight(w: ArrayLike, name: str, x: Array, x_name: str) -> Array:
+    weight = of_dtype(as_values(w, name), computed_in(x.dtype))
+    try:
+        np.broadcast_to(weight, x.shape)
+    except ValueError:
+        raise ValueError(
+            f"{name} has shape {weight.shape}; expected one that broadcasts to {x.shape}, "
+            f"the shape of {x_name}"
+        ) from None
+    return weight
+
+
+def spread(w: Array, shape: tuple[int, ...]) -> Weights:
+    """The weights of the elements of an array of that shape, to which w broadcasts.
+
+    Only what lies between the first and the last axis along which w changes is ever copied.
+    """
+    values, run = _changing(w, shape)
+    period, size = values.size, math.prod(shape)
+    if run == 1 and period < size:
+        values = np.resize(values, min(size, period + CHUNK))  # repeats them
+    return Weights(values, run, period)
+
+
+def _changing(w: Array, shape: tuple[int, ...]) -> tuple[Array, int]:
+    """w without the axes before and behind all that it has, flat; the elements behind."""
+    own = (1,) * (len(shape) - w.ndim) + w.shape
+    axes = [a for a, n in enumerate(own) if n != 1]
+    first, end = (axes[0], axes[-1] + 1) if axes else (len(shape), len(shape))
+    inner = np.broadcast_to(w.reshape(own[first:end]), shape[first:end])
+    values = np.ascontiguousarray(inner).reshape(-1)
+    run = math.prod(shape[end:]) if axes else 1
+    return (values if values.flags.aligned else values.copy()), run
+
+
+def _sum_of(w: Array, shape: tuple[int, ...]) -> float:
+    """Σ w, w being broadcast to that shape."""
+    values, _ = _changing(w, shape)
+    size = math.prod(shape)
+    if not size:
+        return 0.0
+    x = values.reshape(1, -1)
+    sums = _run(_SUM, x, x, (Weights(), Weights()))
+    total = total_of(sums, "sum", 1.0, "nan", np.dtype(np.float64))
+    return float(total) * (size / values.size)
+
+
+_SUM = loss_blocks(itself, itself)
+
+
+# solving ------------------------------------------------------------------------------------------
+
+
+def loss_of(problem: ElementLoss, kernel: Kernel) -> Any:
+    """The loss."""
+    return _solve(problem, kernel, None)
+
+
+def loss_and_gradient(problem: ElementLoss, kernel: Kernel, out: Array | None) -> tuple[Any, Any]:
+    """The loss and its gradient by the first input."""
+    gradient, dx = _gradient_like(problem, out, problem.inputs)
+    loss = _solve(problem, kernel, dx)
+    return loss, _returned(gradient, dx, out)
+
+
+def gradient_of(problem: ElementLoss, kernel: Kernel, dloss: ArrayLike, out: Array | None) -> Any:
+    """The gradient by the first input, given that by the loss."""
+    x, axes = problem.x, _axes(problem.x)
+    upstream, inputs, factor = None, problem.inputs, 1.0
+    if problem.reduction == "none":
+        given = of_dtype(as_values(dloss, "dloss"), computed_in(x.dtype))
+        same_shape(given, "dloss", x.shape, "the loss")
+        upstream, inputs = rows_of(given, axes), {**inputs, "dloss": given}
+    else:
+        factor = as_factor(dloss)
+    gradient, dx = _gradient_like(problem, out, inputs)
+    _run(
+        kernel, rows_of(x, axes), rows_of(problem.targets, axes), problem.weights, upstream,
+        factor, problem.denominator, dx=dx, summed=False,
+    )  # fmt: skip
+    return _returned(gradient, dx, out)
+
+
+def as_factor(dloss: ArrayLike) -> float:
+    """The gradient by a loss that is one number."""
+    given = as_values(dloss, "dloss")
+    same_shape(given, "dloss", (), "the loss")
+    return float(given)
+
+
+def _axes(x: Array) -> tuple[int, ...]:
+    return tuple(range(x.ndim))
+
+
+def _gradient_like(
+    problem: ElementLoss, out: Array | None, inputs: dict[str, Array]
+) -> tuple[Array, Array]:
+    """`out`, checked, or a new array for the gradient; and as one row."""
+    x = problem.x
+    if out is None:
+        out = np.empty(x.shape, x.dtype)
+    else:
+        as_out(out, x.shape, inputs, replaceable=1)
+    return out, rows_to_write(out, _axes(x))
+
+
+def _returned(gradient: Array, dx: Array, out: Array | None) -> Any:
+    """The gradient; that of a number is a number."""
+    put_back(dx, gradient, _axes(gradient))
+    return gradient[()] if out is None and gradient.ndim == 0 else gradient
+
+
+def _solve(problem: ElementLoss, kernel: Kernel, dx: Array | None) -> Any:
+    """The loss; the gradient goes to dx, if that is given."""
+    p, x = problem, problem.x
+    losses = None
+    if p.reduction == "none":
+        losses = np.empty((1, x.size), computed_in(x.dtype))
+    sums = _run(
+        kernel, rows_of(x, _axes(x)), rows_of(p.targets, _axes(x)), p.weights, None, 1.0,
+        p.denominator, losses, dx, summed=losses is None,
+    )  # fmt: skip
+    if losses is not None:
+        return losses.reshape(x.shape)[()]  # of a number, a number
+    return total_of(sums, p.reduction, p.denominator, p.empty, x.dtype)
+
+
+def _run(
+    kernel: Kernel, x: Array, targets: Array, weights: tuple[Weights, Weights],
+    dloss: Array | None = None, factor: float = 1.0, denominator: float = 1.0,
+    losses: Array | None = None, dx: Array | None = None, *, summed: bool = True,
+) -> Array:  # fmt: skip
+    """Run a kernel of `loss_blocks`, and return its blocks' sums if they are asked for."""
+    block = BLOCK * max(1, -(-x.size // (BLOCK * MOST_BLOCKS)))
+    n_blocks = -(-x.size // block)
+    sums = np.zeros((n_blocks, 2)) if summed else None
+    key = (x.dtype.char, dloss is None, losses is None, sums is None, dx is None)
+    (a, a_run, a_period), (b, b_run, b_period) = weights
+    launch(
+        kernel, key, n_blocks, x.size, 1, x, targets, a, a_run, a_period, b, b_run, b_period,
+        dloss, factor, denominator, losses, sums, dx, block,
+    )  # fmt: skip
+    return np.zeros((0, 2)) if sums is None else sums

@@ -3,13 +3,14 @@
 `linear` is exempt: its products are the BLAS library's.
 """
 
+import inspect
 import json
 import os
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -22,7 +23,9 @@ DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
 names = pytest.mark.parametrize("name", NAMES)
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 # Numbers by row, which lose the rows that are not asked for; other arguments stay.
-BY_ROW = ("x", "y", "dy", "logits", "targets", "sample_weight", "dloss")
+BY_ROW = (
+    "x", "y", "dy", "logits", "probs", "targets", "margins", "labels", "sample_weight", "dloss",
+)  # fmt: skip
 
 
 def arguments_for(name, shape, dtype):
@@ -31,8 +34,14 @@ def arguments_for(name, shape, dtype):
 
 def bits(result):
     """The bytes of a result; every NaN counts as the same."""
-    parts = result if isinstance(result, tuple) else (result,)
-    return [np.where(np.isnan(part), np.nan, part).astype(part.dtype).tobytes() for part in parts]
+    return [
+        np.where(np.isnan(part), np.nan, part).astype(part.dtype).tobytes()
+        for part in parts_of(result)
+    ]
+
+
+def parts_of(result):
+    return result if isinstance(result, tuple) else (result,)
 
 
 @pytest.fixture
@@ -55,16 +64,28 @@ def threads():
 
 
 def is_of_rows(name):
-    return "sigmoid" not in name
+    return not any(word in name for word in ("sigmoid", "squared_error", "binary"))
 
 
 def per_row(name, named):
     """The arguments with a loss for each row, for a mean depends on all of them."""
     named = dict(named)
-    if "cross_entropy" in name:
+    if "reduction" in inspect.signature(OPS[name].function).parameters:
         named["reduction"] = "none"
         if "dloss" in named:
-            named["dloss"] = np.full(len(named["logits"]), named["dloss"])
+            rows = named["probs" if "probs" in named else "logits"]
+            named["dloss"] = np.full(len(rows), named["dloss"])
+    return named
+
+
+def per_element(named):
+    """The same of elements, with weights of their own."""
+    named, shape = dict(named), next(v.shape for v in named.values() if np.ndim(v) == 2)
+    named = {key: np.broadcast_to(v, shape) if np.ndim(v) else v for key, v in named.items()}
+    if {"target", "targets"} & named.keys():
+        named["reduction"] = "none"
+        if "dloss" in named:
+            named["dloss"] = np.full(shape, named["dloss"])
     return named
 
 
@@ -95,14 +116,16 @@ def test_a_row_does_not_depend_on_its_batch(name, dtype):
 @pytest.mark.parametrize("name", [name for name in NAMES if not is_of_rows(name)])
 def test_an_element_does_not_depend_on_its_place(name, dtype):
     """Vector body, masked tail and a single number; several threads and one."""
-    named = OPS[name].named(arguments_for(name, (1, 70_000), dtype))
-    function = OPS[name].function
-    flat = {key: value[0] for key, value in named.items()}
-    whole = function(**flat)
+    named = per_element(OPS[name].named(arguments_for(name, (1, 70_000), dtype)))
+    options = {key: value for key, value in named.items() if not isinstance(value, np.ndarray)}
+    flat = {key: np.ravel(value) for key, value in named.items() if key not in options}
+    function = partial(OPS[name].function, **options)
+    whole = parts_of(function(**flat))
     for start, stop in [(0, 1), (5, 6), (0, 7), (3, 20), (1, 130), (9, 1033), (69_990, 70_000)]:
         part = function(**{key: value[start:stop] for key, value in flat.items()})
-        assert bits(part) == bits(whole[start:stop])
-    assert bits(function(**{key: value[17] for key, value in flat.items()})) == bits(whole[17])
+        assert bits(part) == bits(tuple(w[start:stop] for w in whole))
+    alone = function(**{key: value[17] for key, value in flat.items()})
+    assert bits(alone) == bits(tuple(w[17] for w in whole))
 
 
 @pytest.mark.parametrize("offset", [1, 2, 4, 8, 12, 16, 20, 32])

@@ -16,6 +16,7 @@ from fastbp import layers, reference, testing
 from fastbp.__main__ import main
 from fastbp.testing import OPS, Arguments, check
 from fastbp.testing.check import error_of_reference
+from fastbp.testing.errors import flat
 
 inf, nan = np.inf, np.nan
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
@@ -27,7 +28,7 @@ SHAPES = [
 # BLAS libraries sum in an order that depends on shape and layout, and so their bits do.
 EXACT_BITS = [name for name in OPS if not name.startswith("linear")]
 # Arguments (n_rows, n_columns) or with one number for each row.
-BY_ROW = {"x", "y", "dy", "logits", "targets", "sample_weight", "dloss"}
+BY_ROW = {"x", "y", "dy", "logits", "probs", "targets", "sample_weight", "dloss"}
 
 operations = pytest.mark.parametrize("name", OPS)
 operations_of_fixed_bits = pytest.mark.parametrize("name", EXACT_BITS)
@@ -39,7 +40,7 @@ def arguments_for(name, shape, dtype, seed=0):
 
 
 def as_tuple(result):
-    return result if isinstance(result, tuple) else (result,)
+    return flat(result) if isinstance(result, tuple) else (result,)
 
 
 def assert_same_bits(actual, expected):
@@ -336,6 +337,9 @@ def test_out(name, dtype, out):
 
 def replaceable(name):
     """The arguments that `out` may be: any of an elementwise function's, the first of rows'."""
+    for first in ("logits", "pred", "probs"):
+        if takes(name, first):
+            return [first]
     if "sigmoid" in name:
         return [p for p in ("x", "y", "dy") if p in OPS[name].named(arguments_for(
             name, (1, 1), DTYPES[0]))]  # fmt: skip

@@ -39,10 +39,8 @@ def is_float(dtype: np.dtype[Any]) -> bool:
     return (dtype.kind == "f" and dtype.itemsize in (2, 4, 8)) or dtype.name == "bfloat16"
 
 
-def as_mask(where: Any, x: Array) -> Array | None:
-    """`where`, broadcast to x; None stays None."""
-    if where is None:
-        return None
+def as_mask(where: Any, x: Array) -> Array:
+    """`where`, broadcast to x."""
     mask = as_array(where, "where")
     if mask.dtype != np.bool_:
         raise TypeError(f"where has dtype {mask.dtype}; expected bool")

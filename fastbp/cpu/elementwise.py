@@ -4,8 +4,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from .vectors import lanes, load, load_some, row, store, store_some
 
 # Sharing work costs 2 to 3 µs: about as much as 10⁴ exponentials take.
@@ -62,30 +60,3 @@ def map_two(formula: Formula) -> Kernel:
             j += width
 
     return kernel
-
-
-@cache
-def if_small(kernel: Kernel) -> Callable[..., bool]:
-    """Function of (x, out) that runs a kernel of one input if nothing stands in its way.
-
-    That is, both are contiguous, of one shape, the same memory or apart, and not worth sharing
-    among threads. To ask this in compiled code is what makes small calls cheap.
-    """
-
-    def run_if_small(x: Any, out: Any) -> bool:
-        size, step = x.size, x.itemsize
-        if size >= PARALLEL_FROM:
-            return False
-        for d in range(x.ndim - 1, -1, -1):
-            n = x.shape[d]
-            if out.shape[d] != n or x.strides[d] != step or out.strides[d] != step:
-                return False
-            step *= n
-        # Addresses are unsigned, and so would be their difference.
-        distance = np.intp(x.ctypes.data) - np.intp(out.ctypes.data)
-        if distance != 0 and abs(distance) < step:
-            return False
-        kernel(0, size, x, out)
-        return True
-
-    return run_if_small

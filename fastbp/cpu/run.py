@@ -29,6 +29,7 @@ FORMULAS = ("fastbp.elementary", "fastbp.formulas.")  # their functions are trac
 entries: dict[Any, Callable[..., Any]] = {}
 _addresses: dict[Any, int] = {}  # of their native code
 _loops: dict[Any, Callable[..., Any]] = {}  # parallel loops, by the types of the arguments
+_functions: dict[Any, Callable[..., Any]] = {}  # what is no kernel, by function and types
 _kept: list[Any] = []  # what owns that code
 _compiling = threading.RLock()
 _launching = threading.Lock()  # for a threading layer that must not be entered twice
@@ -112,11 +113,19 @@ if hasattr(os, "register_at_fork"):
 # compiling --------------------------------------------------------------------------------------
 
 
-def function(source: Kernel, *arguments: Any) -> Kernel:
+def shared_function(source: Kernel, *arguments: Any) -> Kernel:
     """A compiled function of arguments like these, which is no kernel: it has no range."""
     with _compiling:
         signature = tuple(numba_type(a) for a in arguments)
-        return _compiled(full_name(source), source, signature, parallel=False).entry_point  # type: ignore[no-any-return]
+        if (source, signature) not in _functions:
+            compiled = _compiled(full_name(source), source, signature, parallel=False)
+            _functions[source, signature] = compiled.entry_point
+        return _functions[source, signature]
+
+
+def address(kernel: Kernel, key: Any) -> int | None:
+    """Where the code of a kernel stands, if it has been compiled."""
+    return _addresses.get((kernel, key))
 
 
 def _build(kernel: Kernel, key: Any, arguments: tuple[Any, ...]) -> Callable[..., Any]:
@@ -177,7 +186,7 @@ def _shared() -> Kernel:
     """
     from numba import prange
 
-    from .words import call_kernel
+    from .vectors import call_kernel
 
     def shared(address: int, n: int, chunks: int, grain: int, arguments: tuple[Any, ...]) -> None:
         grains = (n + grain - 1) // grain

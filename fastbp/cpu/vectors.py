@@ -165,3 +165,7 @@ def pick(p: Pointer, k: Number) -> Number:
 
 def put(p: Pointer, k: Number, value: Number) -> None:
     """p[k] = value, likewise."""
+
+
+def call_kernel(address: int, first: int, last: int, arguments: tuple[Any, ...]) -> None:
+    """Call the compiled kernel at an address."""

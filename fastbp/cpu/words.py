@@ -411,12 +411,9 @@ def _load_mask(x: types.Type, mask: types.CPointer, j: types.Type, n: types.Type
 # calls --------------------------------------------------------------------------------------------
 
 
-def call_kernel(address: int, first: int, last: int, arguments: tuple[Any, ...]) -> None:
-    """Call the compiled kernel at an address; only within a compiled function."""
-
-
-@word(call_kernel)
+@word(vectors.call_kernel)
 def _call_kernel(address: types.Type, first: types.Type, last: types.Type, kinds: Any) -> Any:
+    kinds = types.Tuple([types.unliteral(k) for k in kinds])
     sig = signature(types.none, types.intp, types.intp, types.intp, kinds)
 
     def write(

@@ -5,18 +5,25 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, in_one_order, put_back, rows_of, rows_to_write
-from ..checks import as_axes, as_out, as_values, same_shape
-from ..cpu.elementwise import if_small
-from ..cpu.run import Kernel, function, launch
+from ..checks import as_axes, as_out, as_values, like_first, same_shape
+from ..cpu.run import Kernel, address, launch, shared_function
+from ..cpu.small import (
+    map_elements_if_small,
+    map_rows_if_small,
+    map_two_elements_if_small,
+    map_two_rows_if_small,
+    reduce_rows_if_small,
+)
 
 Axis = int | tuple[int, ...] | None
 
 # Elementwise ranges begin at multiples of this, so that they do not share cache lines.
 GRAIN = 1024
 
-# Compiled `if_small` of a kernel, by its dtype and number of axes. By the dtype's number, which no
-# other has: the letter of float16 is that of int1 of ml_dtypes, too.
-small: dict[tuple[Kernel, int, int], Kernel] = {}
+# Compiled functions of `cpu.small`, and the address of a kernel for each, by the kernel, dtype and
+# number of axes. By the dtype's number, which no other has: the letter of float16 is that of int1
+# of ml_dtypes, too.
+small: dict[tuple[Any, int, int], tuple[Kernel, int]] = {}
 
 
 def map_rows(kernel: Kernel, inputs: dict[str, Array], axis: Axis, out: Array | None) -> Array:
@@ -45,16 +52,109 @@ def map_element(kernel: Kernel, x: Any, out: Array | None) -> Any:
         entry = small.get((kernel, dtype.num, x.ndim))
         if entry is not None and dtype.isnative:
             result = np.empty(x.shape, dtype) if out is None else out
-            if (out is None or _fits(out, dtype, x.ndim)) and entry(x, result):
+            if (out is None or fits(out, dtype, x.ndim)) and entry[0](entry[1], x, result):
                 return result
     x = as_values(x, "x")
     result = map_elements(kernel, {"x": x}, out)
-    if x.ndim and (kernel, x.dtype.num, x.ndim) not in small:
-        small[kernel, x.dtype.num, x.ndim] = function(if_small(kernel), x, x)
+    remember(map_elements_if_small, kernel, (x.dtype.char, x.ndim), x, x)
     return result
 
 
-def _fits(out: Any, dtype: np.dtype[Any], ndim: int) -> bool:
+def map_elements_of_two(kernel: Kernel, a: Any, b: Any, names: str, out: Array | None) -> Any:
+    """The same for two inputs, whose names are given in one string."""
+    if type(a) is type(b) is np.ndarray and a.dtype == b.dtype and a.ndim == b.ndim:
+        dtype = a.dtype
+        entry = small.get((kernel, dtype.num, a.ndim))
+        if entry is not None and dtype.isnative:
+            result = np.empty(a.shape, dtype) if out is None else out
+            if (out is None or fits(out, dtype, a.ndim)) and entry[0](entry[1], a, b, result):
+                return result
+    first, second = names.split()
+    a = as_values(a, first)
+    b = like_first(b, second, a)
+    result = map_elements(kernel, {first: a, second: b}, out)
+    remember(map_two_elements_if_small, kernel, (a.dtype.char, a.ndim), a, a, a)
+    return result
+
+
+def map_rows_of_one(kernel: Kernel, x: Any, axis: Axis, out: Array | None) -> Array:
+    """`map_rows` for one input, likewise."""
+    if type(x) is np.ndarray and x.ndim == 2 and axis == -1:
+        dtype = x.dtype
+        entry = small.get((kernel, dtype.num, 2))
+        if entry is not None and dtype.isnative:
+            result = np.empty(x.shape, dtype) if out is None else out
+            if (out is None or fits(out, dtype, 2)) and entry[0](entry[1], x, result):
+                return result
+    x = as_values(x, "x")
+    result = map_rows(kernel, {"x": x}, axis, out)
+    if x.ndim == 2:
+        remember(map_rows_if_small, kernel, x.dtype.char, x, x)
+    return result
+
+
+def map_rows_of_two(kernel: Kernel, dy: Any, y: Any, axis: Axis, out: Array | None) -> Array:
+    """`map_rows` for two inputs, likewise."""
+    if (
+        type(dy) is type(y) is np.ndarray
+        and dy.ndim == y.ndim == 2
+        and dy.dtype == y.dtype
+        and axis == -1
+    ):
+        dtype = dy.dtype
+        entry = small.get((kernel, dtype.num, 2))
+        if entry is not None and dtype.isnative:
+            result = np.empty(dy.shape, dtype) if out is None else out
+            if (out is None or fits(out, dtype, 2)) and entry[0](entry[1], dy, y, result):
+                return result
+    dy = as_values(dy, "dy")
+    result = map_rows(kernel, {"dy": dy, "y": like_first(y, "y", dy)}, axis, out)
+    if dy.ndim == 2:
+        remember(map_two_rows_if_small, kernel, dy.dtype.char, dy, dy, dy)
+    return result
+
+
+def reduce_rows_of_one(
+    kernel: Kernel, x: Any, axis: Axis, keepdims: bool, out: Array | None
+) -> Any:
+    """`reduce_rows` for one input, likewise."""
+    if type(x) is np.ndarray and x.ndim == 2 and axis == -1 and not keepdims and out is None:
+        entry = small.get((kernel, x.dtype.num, 2))
+        if entry is not None and x.dtype.isnative:
+            result = np.empty(x.shape[0], x.dtype)
+            if entry[0](entry[1], x, result):
+                return result
+    x = as_values(x, "x")
+    result = reduce_rows(kernel, {"x": x}, axis, keepdims, out)
+    if x.ndim == 2 and axis == -1:
+        remember(reduce_rows_if_small, kernel, x.dtype.char, x, np.empty(0, x.dtype))
+    return result
+
+
+def reduce_rows(
+    kernel: Kernel, inputs: dict[str, Array], axis: Axis, keepdims: bool, out: Array | None
+) -> Any:
+    """kernel(first, last, *rows of the inputs, numbers), for a number of each row."""
+    (name, x), *_ = inputs.items()
+    axes = as_axes(axis, x.ndim, name)
+    kept = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
+    shape = kept if keepdims else tuple(n for a, n in enumerate(x.shape) if a not in axes)
+    result = np.empty(shape, x.dtype) if out is None else as_out(out, shape, inputs, 0)
+    rows = [rows_of(array, axes) for array in inputs.values()]
+    numbers = np.empty(rows[0].shape[0], x.dtype)
+    launch(kernel, x.dtype.char, numbers.size, x.size, 1, *rows, numbers)
+    result[...] = numbers.reshape(shape)
+    return result[()] if out is None and not shape else result
+
+
+def remember(if_small: Kernel, kernel: Kernel, key: Any, x: Array, *others: Any) -> None:
+    """Let later calls with arguments such as these try a function of `cpu.small` first."""
+    name, code = (kernel, x.dtype.num, x.ndim), address(kernel, key)
+    if x.ndim and code is not None and name not in small:
+        small[name] = shared_function(if_small, 0, x, *others), code
+
+
+def fits(out: Any, dtype: np.dtype[Any], ndim: int) -> bool:
     """Whether compiled code may look at out: it cannot tell a dtype or what is read-only."""
     return (
         type(out) is np.ndarray and out.dtype == dtype and out.ndim == ndim and out.flags.writeable

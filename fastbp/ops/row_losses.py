@@ -253,11 +253,18 @@ def total_of(
             total /= denominator
         elif not math.isnan(total):
             total = 0.0 if empty == "zero" else NAN
-    dtype = computed_in(dtype)
-    if abs(total) <= np.finfo(dtype).max:
-        return dtype.type(total)
+    return as_number(total, computed_in(dtype))
+
+
+_LARGEST = {np.dtype(t): float(np.finfo(t).max) for t in (np.float32, np.float64)}
+
+
+def as_number(value: float, dtype: np.dtype[Any]) -> Any:
+    """A number of that dtype, infinite without a warning if it is too large."""
+    if abs(value) <= _LARGEST[dtype]:
+        return dtype.type(value)
     with np.errstate(over="ignore"):
-        return dtype.type(total)
+        return dtype.type(value)
 
 
 def as_smoothing(epsilon: float, n_classes: int) -> tuple[float, float, float, float]:

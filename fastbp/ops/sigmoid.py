@@ -5,7 +5,6 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from ..arrays import Array
-from ..checks import as_values, like_first
 from ..cpu import elementwise
 from ..formulas.sigmoid import (
     log_sigmoid as log_sigmoid_formula,
@@ -20,7 +19,7 @@ from ..formulas.sigmoid import (
     sigmoid_backward_of_input,
     sigmoid_backward_of_output,
 )
-from .calls import map_element, map_elements
+from .calls import map_element, map_elements_of_two
 
 sigmoid_kernel = elementwise.map_one(sigmoid_formula)
 log_sigmoid_kernel = elementwise.map_one(log_sigmoid_formula)
@@ -111,13 +110,9 @@ def sigmoid_backward(
     """
     if (y is None) == (x is None):
         raise TypeError(f"{'neither' if y is None else 'both'} of y and x given; expected one")
-    dy = as_values(dy, "dy")
     if x is not None:
-        inputs = {"dy": dy, "x": like_first(x, "x", dy)}
-        return map_elements(sigmoid_backward_of_input_kernel, inputs, out)
-    return map_elements(
-        sigmoid_backward_of_output_kernel, {"dy": dy, "y": like_first(y, "y", dy)}, out
-    )
+        return map_elements_of_two(sigmoid_backward_of_input_kernel, dy, x, "dy x", out)
+    return map_elements_of_two(sigmoid_backward_of_output_kernel, dy, y, "dy y", out)
 
 
 def log_sigmoid(x: ArrayLike, *, out: Array | None = None) -> Any:
@@ -187,5 +182,4 @@ def log_sigmoid_backward(dy: ArrayLike, x: ArrayLike, *, out: Array | None = Non
     >>> fastbp.log_sigmoid_backward(1.0, 0.0)
     np.float64(0.5)
     """
-    dy = as_values(dy, "dy")
-    return map_elements(log_sigmoid_backward_kernel, {"dy": dy, "x": like_first(x, "x", dy)}, out)
+    return map_elements_of_two(log_sigmoid_backward_kernel, dy, x, "dy x", out)

@@ -9,6 +9,8 @@ log-sum-exp and softmax functions", IMA J. Numer. Anal. 41 (2021), equations 3.8
 is not rounded, and that s is kept apart from the 1, is fastbp's.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -54,7 +56,7 @@ from ..formulas.softmax import (
 from ..formulas.softmax import (
     softmax_backward as softmax_backward_formula,
 )
-from .calls import Axis, map_rows
+from .calls import Axis, map_rows, map_rows_of_one, map_rows_of_two, reduce_rows, reduce_rows_of_one
 
 
 def softmax(
@@ -95,11 +97,10 @@ def softmax(
     >>> fastbp.softmax([1.0, 2.0, 3.0]).round(4)
     array([0.09  , 0.2447, 0.6652])
     """
+    if where is None:
+        return map_rows_of_one(softmax_rows, x, axis, out)
     x = as_values(x, "x")
-    mask = as_mask(where, x)
-    if mask is None:
-        return map_rows(softmax_rows, {"x": x}, axis, out)
-    return map_rows(softmax_rows_where, {"x": x, "where": mask}, axis, out)
+    return map_rows(softmax_rows_where, {"x": x, "where": as_mask(where, x)}, axis, out)
 
 
 def softmax_row(x: Pointer, e: Pointer, y: Pointer, n: int) -> None:
@@ -150,8 +151,7 @@ def softmax_backward(
     >>> fastbp.softmax_backward([1.0, 0.0], [0.5, 0.5])
     array([ 0.25, -0.25])
     """
-    dy = as_values(dy, "dy")
-    return map_rows(softmax_backward_rows, {"dy": dy, "y": like_first(y, "y", dy)}, axis, out)
+    return map_rows_of_two(softmax_backward_rows, dy, y, axis, out)
 
 
 _softmax_backward = map_two_rows(softmax_backward_formula)
@@ -204,11 +204,10 @@ def log_softmax(
     >>> fastbp.log_softmax([0.0, 40.0])
     array([-4.00000000e+01, -4.24835426e-18])
     """
+    if where is None:
+        return map_rows_of_one(log_softmax_rows, x, axis, out)
     x = as_values(x, "x")
-    mask = as_mask(where, x)
-    if mask is None:
-        return map_rows(log_softmax_rows, {"x": x}, axis, out)
-    return map_rows(log_softmax_rows_where, {"x": x, "where": mask}, axis, out)
+    return map_rows(log_softmax_rows_where, {"x": x, "where": as_mask(where, x)}, axis, out)
 
 
 _log_softmax = map_row(log_softmax_formula)
@@ -273,8 +272,7 @@ def log_softmax_backward(
     >>> fastbp.log_softmax_backward([1.0, 0.0], fastbp.log_softmax([0.0, 0.0]))
     array([ 0.5, -0.5])
     """
-    dy = as_values(dy, "dy")
-    return map_rows(log_softmax_backward_rows, {"dy": dy, "y": like_first(y, "y", dy)}, axis, out)
+    return map_rows_of_two(log_softmax_backward_rows, dy, y, axis, out)
 
 
 _log_softmax_backward = map_two_rows(log_softmax_backward_formula)
@@ -298,7 +296,7 @@ def logsumexp(
     where: ArrayLike | None = None,
     keepdims: bool = False,
     out: Array | None = None,
-) -> Array:
+) -> Any:
     """Logarithm of a sum of exponentials along an axis: log Σ exp(x).
 
     Parameters
@@ -334,19 +332,11 @@ def logsumexp(
     >>> fastbp.logsumexp([[1000.0, 1000.0], [0.0, -1000.0]])
     array([1000.69314718,    0.        ])
     """
+    if where is None:
+        return reduce_rows_of_one(logsumexp_rows, x, axis, keepdims, out)
     x = as_values(x, "x")
-    mask = as_mask(where, x)
-    axes = as_axes(axis, x.ndim, "x")
-    kept = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
-    shape = kept if keepdims else tuple(n for a, n in enumerate(x.shape) if a not in axes)
-    inputs = {"x": x} if mask is None else {"x": x, "where": mask}
-    result = np.empty(shape, x.dtype) if out is None else as_out(out, shape, inputs, 0)
-    kernel = logsumexp_rows if mask is None else logsumexp_rows_where
-    rows = [rows_of(array, axes) for array in inputs.values()]
-    flat = np.empty(rows[0].shape[0], x.dtype)
-    launch(kernel, x.dtype.char, flat.size, x.size, 1, *rows, flat)
-    result[...] = flat.reshape(shape)
-    return result[()] if out is None and not shape else result
+    inputs = {"x": x, "where": as_mask(where, x)}
+    return reduce_rows(logsumexp_rows_where, inputs, axis, keepdims, out)
 
 
 def logsumexp_row(x: Pointer, n: int) -> Number:

@@ -27,16 +27,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays import Array, put_back, rows_to_write
-from ..checks import as_values, computed_in, of_dtype, same_shape
+from ..checks import FLOATS, as_values, computed_in, of_dtype, same_shape
 from ..cpu.index_losses import index_blocks
 from ..cpu.label_losses import label_blocks
-from ..cpu.run import Kernel, launch
+from ..cpu.run import Kernel, address, launch, shared_function
+from ..cpu.small import ONE_BLOCK, label_loss_if_small, target_loss_if_small
 from ..cpu.target_losses import target_blocks
-from .row_losses import RowLoss, as_smoothing, gradient_like, reduced, row_loss
+from .calls import fits
+from .row_losses import RowLoss, as_number, as_smoothing, gradient_like, reduced, row_loss
 
 BLOCK, MOST_BLOCKS = 8192, 256  # about so many logits in a block of rows, and no more blocks
 
 _ONE = np.ones(1)
+
+# What `_small_loss` calls, by the types of its arguments; and the options that it takes.
+_small: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+_DEFAULTS = (-1, None, None, None, 0.0, 0.0, None, 1.0, "mean", "nan", "raise")
 
 
 def softmax_cross_entropy(
@@ -119,11 +125,17 @@ def softmax_cross_entropy(
     >>> fastbp.softmax_cross_entropy([[20.0, 0.0, 0.0], [0.0, 0.0, 0.0]], [0, 1], reduction="none")
     array([4.12230724e-09, 1.09861229e+00])
     """
-    problem = row_loss(
-        logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing,
-        z_loss, softcap, temperature, reduction, empty, on_bad_label,
+    options = (
+        axis, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, softcap,
+        temperature, reduction, empty, on_bad_label,
     )  # fmt: skip
-    return _solve(problem, _ONE, dx=None)
+    loss = _small_loss(logits, targets, None, options)
+    if loss is not None:
+        return loss
+    problem = row_loss(logits, targets, *options)
+    loss = _solve(problem, _ONE, dx=None)
+    _remember(problem, None)
+    return loss
 
 
 def softmax_cross_entropy_with_grad(
@@ -180,13 +192,20 @@ softcap, temperature, reduction, empty, on_bad_label
     >>> dlogits
     array([[-4.12230723e-09,  2.06115361e-09,  2.06115361e-09]])
     """
-    problem = row_loss(
-        logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing,
-        z_loss, softcap, temperature, reduction, empty, on_bad_label,
+    options = (
+        axis, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, softcap,
+        temperature, reduction, empty, on_bad_label,
     )  # fmt: skip
+    if type(logits) is np.ndarray and logits.size < ONE_BLOCK:
+        dx = np.empty(logits.shape, logits.dtype) if out is None else out
+        loss = _small_loss(logits, targets, dx, options)
+        if loss is not None:
+            return loss, dx
+    problem = row_loss(logits, targets, *options)
     dlogits = gradient_like(problem, out)
     dx = rows_to_write(dlogits, problem.axes)
     loss = _solve(problem, _ONE, dx)
+    _remember(problem, dx)
     return loss, put_back(dx, dlogits, problem.axes)
 
 
@@ -254,39 +273,83 @@ softcap, temperature, reduction, empty, on_bad_label
     return put_back(dx, dlogits, problem.axes)
 
 
-def _solve(problem: RowLoss, dloss: Array, dx: Array | None) -> Any:
-    """The reduced loss; the gradient goes to dx, if that is given."""
+def _small_loss(logits: Any, targets: Any, dx: Any, options: tuple[Any, ...]) -> Any:
+    """The loss, and its gradient in dx, if all is plain; see `fastbp.cpu.small`. Else None."""
+    if type(targets) is not np.ndarray or type(logits) is not np.ndarray or logits.ndim != 2:
+        return None
+    entry = _small.get((logits.dtype.num, targets.dtype.num, targets.ndim, dx is None))
+    if entry is None or not (logits.dtype.isnative and targets.dtype.isnative):
+        return None
+    if dx is not None and not fits(dx, logits.dtype, 2):
+        return None
+    for given, default in zip(options, _DEFAULTS, strict=True):
+        if given is not default and (type(given) is not type(default) or given != default):
+            return None
+    function, code, *smoothing = entry
+    done, loss = function(code, logits, targets, *smoothing, dx)
+    return as_number(loss, logits.dtype) if done else None
+
+
+def _remember(problem: RowLoss, dx: Array | None) -> None:
+    """Let later calls with arguments such as these try `_small_loss` first."""
     p = problem
-    n_rows, n_classes = p.x.shape
+    weights = p.class_weight.size or p.sample_weight.size or p.smoothing
+    changed = p.z_loss or p.softcap is not None or p.temperature != 1.0
+    if p.logits.ndim != 2 or p.axes != (1,) or p.logits.dtype not in FLOATS or weights or changed:
+        return
+    kernel, key, (x, *targets) = _kernel(p, _ONE, dx)
+    name = x.dtype.num, targets[0].dtype.num, targets[0].ndim, dx is None
+    code = address(kernel, key)
+    if name in _small or code is None:
+        return
+    if p.targets.probabilities is not None:
+        smoothing = targets[2]
+        function = shared_function(target_loss_if_small, 0, x, targets[0], smoothing, dx)
+        _small[name] = function, code, smoothing
+    elif p.targets.given is None:
+        _small[name] = shared_function(label_loss_if_small, 0, x, targets[0], dx), code
+
+
+def _kernel(p: RowLoss, dloss: Array, dx: Array | None) -> tuple[Kernel, Any, tuple[Any, ...]]:
+    """The kernel for a problem, the key that tells its types apart, and its first arguments."""
+    probabilities, indices, given = p.targets
+    weight = p.class_weight if p.class_weight.size else None
+    smoothing = None
+    if p.smoothing or probabilities is not None:
+        smoothing = np.array(as_smoothing(p.smoothing, max(p.x.shape[1], 1)))
+    skipped = (p.ignore, p.has_ignore, p.bad_is_nan)
+    key = (p.logits.dtype.char, dloss.dtype.char, dx is None, *(o is None for o in _transform(p)))
+    if probabilities is not None:
+        return target_blocks, (*key, weight is None), (p.x, probabilities, weight, smoothing)
+    if indices is not None and given is None and smoothing is None:
+        labels = indices[:, 0]
+        return label_blocks, (*key, labels.dtype.char), (p.x, labels, p.class_weight, *skipped)
+    options = indices, given, weight, smoothing
+    key = (*key, *(None if o is None else o.dtype.char for o in options))
+    return index_blocks, key, (p.x, *options, *skipped)
+
+
+def _transform(p: RowLoss) -> tuple[float | None, ...]:
+    """Soft cap, temperature and z-loss; None are those that change nothing.
+
+    Kernels are compiled for those that are given. A soft cap takes the temperature with it.
+    """
+    temperature = None if p.softcap is None and p.temperature == 1.0 else p.temperature
+    return p.softcap, temperature, p.z_loss or None
+
+
+def _solve(p: RowLoss, dloss: Array, dx: Array | None) -> Any:
+    """The reduced loss; the gradient goes to dx, if that is given."""
+    n_rows = p.x.shape[0]
     n_blocks = max(1, min(MOST_BLOCKS, p.x.size // BLOCK))
     block = -(-n_rows // n_blocks) or 1
     n_blocks = -(-n_rows // block)
     losses = np.empty(n_rows if p.reduction == "none" else 0, computed_in(p.logits.dtype))
     sums = np.zeros((n_blocks, 2))
-    # Options that are not given are None: kernels are compiled for those that are.
-    z = p.z_loss or None
-    temperature = None if p.softcap is None and p.temperature == 1.0 else p.temperature
-    transform = p.softcap, temperature, z
     # The gradient by the logits has the temperature in its denominator, too.
     denominator = p.denominator * p.temperature
-    common = (p.sample_weight, denominator, dloss, losses, sums, dx, block, *transform)
-    skipped = (p.ignore, p.has_ignore, p.bad_is_nan)
-    probabilities, indices, given = p.targets
-    weight = p.class_weight if p.class_weight.size else None
-    smoothing = None
-    if p.smoothing or probabilities is not None:
-        smoothing = np.array(as_smoothing(p.smoothing, max(n_classes, 1)))
-    key: Any = (p.logits.dtype.char, dloss.dtype.char, dx is None, *(t is None for t in transform))
-    if probabilities is not None:
-        kernel: Kernel = target_blocks
-        arguments: tuple[Any, ...] = (p.x, probabilities, weight, smoothing)
-        key += (weight is None,)
-    elif indices is not None and given is None and smoothing is None:
-        kernel, arguments = label_blocks, (p.x, indices[:, 0], p.class_weight, *skipped)
-        key += (indices.dtype.char,)
-    elif indices is not None:
-        kernel, arguments = index_blocks, (p.x, indices, given, weight, smoothing, *skipped)
-        key += (indices.dtype.char, given is None, weight is None, smoothing is None)
+    kernel, key, arguments = _kernel(p, dloss, dx)
+    common = (p.sample_weight, denominator, dloss, losses, sums, dx, block, *_transform(p))
     launch(kernel, key, n_blocks, p.x.size, 1, *arguments, *common)
     if p.reduction == "none":
         return losses.reshape(p.loss_shape)[()]  # of a single row, a number

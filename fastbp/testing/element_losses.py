@@ -26,7 +26,7 @@ def targets_of_elements(rng: Rng, shape: Shape, dtype: DType, *, hard: bool) -> 
 
 def probabilities_of_elements(rng: Rng, shape: Shape, dtype: DType) -> Array:
     """Numbers between 0 and 1 of all sizes, close to both among them; neither 0 nor 1."""
-    lowest = {"float16": -11, "float64": -700}.get(dtype.name, -80)
+    lowest = {"float16": -10, "float64": -700}.get(dtype.name, -80)
     kind = rng.integers(4, size=shape)
     close = np.exp(rng.uniform(lowest / 6, 0, shape))
     p = np.where(kind == 0, np.exp(rng.uniform(lowest, 0, shape)), rng.random(shape))

@@ -1,5 +1,6 @@
 """Arrays as kernels want them: rows that are contiguous, and results of the right layout."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,15 @@ def rows_of(x: Array, axes: Axes) -> Array:
 
     A view of x wherever its strides allow one, else a copy.
     """
-    if x.ndim == 2 and axes == (1,):
-        flags = x.flags
-        if flags.c_contiguous and flags.aligned:
+    first = x.ndim - len(axes)
+    flags = x.flags
+    if flags.c_contiguous and flags.aligned and (not axes or axes[0] == first):
+        if first == 1 and x.ndim == 2:
             return x
+        return x.reshape(math.prod(x.shape[:first]), math.prod(x.shape[first:]))
     moved = np.moveaxis(x, axes, range(-len(axes), 0)) if axes else x
-    n_columns = int(np.prod([x.shape[a] for a in axes], dtype=np.int64))
-    n_rows = int(np.prod([n for a, n in enumerate(x.shape) if a not in axes], dtype=np.int64))
+    n_columns = math.prod(x.shape[a] for a in axes)
+    n_rows = math.prod(n for a, n in enumerate(x.shape) if a not in axes)
     rows = moved.reshape(n_rows, n_columns)
     contiguous = rows.strides[1] == rows.itemsize or n_columns <= 1
     return rows if contiguous and rows.flags.aligned else np.array(rows, order="C")

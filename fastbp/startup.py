@@ -12,14 +12,18 @@ from numpy.typing import DTypeLike
 WARMUP_SHAPES = ((2, 3), (64, 1024))
 
 
-def warmup(dtypes: DTypeLike | Iterable[DTypeLike] = np.float32) -> dict[str, float]:
-    """Compile every operation ahead, so that no later call has to.
+def warmup(
+    dtypes: DTypeLike | Iterable[DTypeLike] = np.float32, *, options: bool = False
+) -> dict[str, float]:
+    """Compile operations ahead, so that no later call has to.
 
     Parameters
     ----------
     dtypes : dtype or several
         Out of float32 (the default), float64, float16 and bfloat16 of `ml_dtypes`, which may be
         named.
+    options : bool
+        Whether to compile the options of losses, too, which takes minutes.
 
     Returns
     -------
@@ -35,8 +39,8 @@ def warmup(dtypes: DTypeLike | Iterable[DTypeLike] = np.float32) -> dict[str, fl
 
     Notes
     -----
-    Operations are called as `fastbp.testing.OPS` lists them, with int64 labels; a label type or a
-    combination of options beyond that compiles when it is first met.
+    Operations are called as `fastbp.testing.OPS` lists them, with int64 labels; a label type, an
+    option or a combination of options beyond that compiles when it is first met.
     """
     from .testing import OPS, as_dtype
 
@@ -46,6 +50,8 @@ def warmup(dtypes: DTypeLike | Iterable[DTypeLike] = np.float32) -> dict[str, fl
     rng = np.random.default_rng(0)
     for kind in kinds:
         for name, operation in OPS.items():
+            if not (options or operation.is_plain):
+                continue
             start = time.perf_counter()
             for shape in WARMUP_SHAPES:
                 given = operation.inputs(rng, shape, kind)

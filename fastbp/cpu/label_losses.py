@@ -22,6 +22,7 @@ from ..formulas.softmax import (
     log_of_total,
     reciprocal_of_total,
     scale_factors,
+    scaled,
 )
 from .row_kernels import (
     LONGEST_IN_GROUP,
@@ -187,7 +188,7 @@ def label_factors(
     d_k = label_gradient(equal(x_k, m), e_k, s, s_lo, r, r_lo)
     if z is not None:
         _, z_slope = z_term(m, s, s_lo, z, offset, offset_lo)
-        d_k = d_k + e_k * r * z_slope
+        d_k = d_k + scaled(e_k, *times(r, r_lo, z_slope, z_slope * 0.0))
         r, r_lo = times(r, r_lo, *plus_one(z_slope))
     return scale_factors(r, r_lo, m), narrowed(d_k, m)
 

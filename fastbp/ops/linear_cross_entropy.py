@@ -127,7 +127,7 @@ reduction, empty, on_bad_label
     Examples
     --------
     >>> fastbp.linear_cross_entropy([[1.0, 2.0]], [[0.0, 3.0], [0.0, -1.0]], [0])
-    1.3132616875182228
+    np.float64(1.3132616875182228)
     """
     problem = _checked(
         x, weight, targets, bias, weight_layout, progress, class_weight, sample_weight,
@@ -341,7 +341,7 @@ class Gradients:
         self._dx = np.zeros(p.x.shape, p.x.dtype)
         self._dweight = np.zeros((n_classes, n_in) if p.transposed else (n_in, n_classes), p.dtype)
         self._dbias = np.zeros(0 if p.bias is None else n_classes)
-        self._started = False
+        self._is_first = True
 
     def add(self, rows: Rows, x: Array, z: Array) -> None:
         """What some rows give, z being the gradient by their logits."""
@@ -355,16 +355,16 @@ class Gradients:
                 dx += z[:, columns] @ weight.T
         if not in_place:
             self._dx[rows] = dx
-        a, b = (z, x) if p.transposed else (x, z)
-        if not self._started:
-            np.matmul(a.T, b, out=self._dweight)
-            self._started = True
-        else:
-            for columns in _columns(p.weight, p.dtype):
-                if p.transposed:
-                    self._dweight[columns] += z[:, columns].T @ x
-                else:
-                    self._dweight[:, columns] += x.T @ z[:, columns]
+        for columns in _columns(p.weight, p.dtype):
+            if p.transposed:
+                left, right, part = z[:, columns].T, x, self._dweight[columns]
+            else:
+                left, right, part = x.T, z[:, columns], self._dweight[:, columns]
+            if self._is_first:
+                np.matmul(left, right, out=part)
+            else:
+                part += left @ right
+        self._is_first = False
         if p.bias is not None:
             self._dbias += z.sum(axis=0)
 

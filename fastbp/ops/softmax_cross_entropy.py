@@ -115,10 +115,11 @@ def softmax_cross_entropy(
     Notes
     -----
     A row's loss is within 2 ULP (2.5 with a soft cap), the mean of many rows within 1 ULP.
-    Confident rows keep their precision: [20, 0, 0] with label 0 costs 4.122307e-09. A NaN or +inf
-    makes the row's loss NaN; -inf at the label +inf; a probability 0 on a -inf logit contributes 0.
-    A soft cap makes ±inf finite. Logits of 16 bits are computed in float32, probabilities and
-    weights likewise.
+    Confident rows keep their precision: [20, 0, 0] with label 0 costs 4.122307e-09. (Capped or
+    divided logits are rounded once: where the others are c below the label's, a loss is within c
+    times as many ULP.) A NaN or +inf makes the row's loss NaN; -inf at the label +inf; a
+    probability 0 on a -inf logit contributes 0. A soft cap makes ±inf finite. Logits of 16 bits are
+    computed in float32, probabilities and weights likewise.
 
     Examples
     --------

@@ -32,6 +32,7 @@ def spacing(scale: ArrayLike, dtype: np.dtype[Any]) -> Array:
     info = finfo(dtype)
     below_infinity = np.minimum(np.abs(scale), info.max)
     _, exponent = np.frexp(below_infinity)
+    exponent = np.where(below_infinity == 0, info.minexp, exponent)
     lowest_bit = np.maximum(exponent - 1, info.minexp) - info.nmant
     return np.asarray(np.ldexp(np.ones_like(below_infinity), lowest_bit))
 
@@ -124,40 +125,46 @@ def eps_of_largest_term(result: Any, exact: Any, named: Named) -> float:
     return _worst(eps_of_largest(result, exact, or_result(larger, exact, _dtype(result))))
 
 
+def ulps_of_loss(result: Any, exact: Any, named: Named) -> float:
+    """ULPs of a loss, or of what rounded logits make of it.
+
+    Where a temperature or a soft cap has rounded a logit that is c below the row's largest one, its
+    exponential has an error of c ULPs, and the logarithm of their sum one of Σpc.
+    """
+    u, share = weighted_targets(named)
+    _, lse, _, of_lse = _softmax(named)
+    of_loss = np.sum(u, axis=1, keepdims=True) + 2 * named.get("z_loss", 0.0) * share * np.abs(lse)
+    off = np.nan_to_num(of_loss * of_lse)[:, 0]
+    off = off if named.get("reduction") == "none" else np.sum(off)
+    return _worst(ulps(result, exact, np.fmax(np.abs(exact), off)))
+
+
 def ulps_of_gradient(result: Any, exact: Any, named: Named) -> float:
     """ULPs of the larger term of p Σu - u, u being the weighted targets; all of it if u is one-hot.
 
     Otherwise p may happen to be just u / Σu, so that all digits cancel. A z-loss adds a term. Where
-    a temperature or a soft cap has rounded a logit that is c below the row's largest one, its
-    exponential has an error of c ULPs, and the gradient in the largest one's column is made of the
-    others.
+    logits have been rounded, p has an error of c or Σpc ULPs, see `ulps_of_loss`.
     """
     u, share = weighted_targets(named)
-    z, slope = transformed_logits(named)
-    with np.errstate(all="ignore"):
-        below = np.max(z, axis=1, keepdims=True, initial=-np.inf) - z
-        e = np.exp(-below)
-        total = np.sum(e, axis=1, keepdims=True)
-        lse = np.max(z, axis=1, keepdims=True, initial=-np.inf) + np.log(total)
-        by_z_loss = share * slope * 2 * named.get("z_loss", 0.0) * lse * e / total
+    p, lse, c, of_lse = _softmax(named)
+    _, slope = transformed_logits(named)
+    by_z_loss = share * slope * 2 * named.get("z_loss", 0.0) * lse * p
+    u_sum = np.sum(u, axis=1, keepdims=True)
     u = u * slope
     several = np.count_nonzero(u, axis=-1, keepdims=True) > 1
     of_loss = exact - by_z_loss
     terms = np.where(several, np.maximum(of_loss + u, u), np.abs(of_loss))
     terms = np.fmax(terms, np.abs(by_z_loss))
     unit = spacing(or_result(terms, exact, _dtype(result)), _dtype(result))
-    if named.get("softcap") is not None or named.get("temperature", 1.0) != 1.0:
-        others = np.where(np.arange(u.shape[1]) == np.argmax(z, axis=1)[:, None], 0, e)
-        c = np.where(np.isfinite(below), below, 0)
-        with np.errstate(all="ignore"):
-            mean = np.sum(others * c, axis=1, keepdims=True) / np.sum(others, axis=1, keepdims=True)
-        unit = unit * np.fmax(np.fmax(c, mean), 1)
+    of_p = np.fmax(p * u_sum * slope, np.abs(by_z_loss)) * np.fmax(c, of_lse)
+    unit = np.fmax(unit, spacing(or_result(of_p, exact, _dtype(result)), _dtype(result)))
     return _worst(errors(result, exact, unit))
 
 
 def ulps_of_loss_and_gradient(result: Any, exact: Any, named: Named) -> float:
     """The larger of both errors."""
-    return max(_worst(ulps(result[0], exact[0])), ulps_of_gradient(result[1], exact[1], named))
+    of_loss = ulps_of_loss(result[0], exact[0], named)
+    return max(of_loss, ulps_of_gradient(result[1], exact[1], named))
 
 
 def ulps_of_grad_hess(result: Any, exact: Any, named: Named) -> float:
@@ -193,6 +200,19 @@ def transformed_logits(named: Named) -> tuple[Array, Array]:
             slope = 4 * z / (1 + z) ** 2 * slope
         x = cap * np.tanh(x / cap)
     return x / temperature, slope
+
+
+def _softmax(named: Named) -> tuple[Array, Array, Array, Array]:
+    """Of the transformed logits: p, log Σ exp, c and Σpc, the last two 0 if nothing is rounded."""
+    z, _ = transformed_logits(named)
+    m = np.max(z, axis=1, keepdims=True, initial=-np.inf)
+    with np.errstate(all="ignore"):
+        e = np.exp(z - m)
+        total = np.sum(e, axis=1, keepdims=True)
+        p, lse = e / total, m + np.log(total)
+        rounded = named.get("softcap") is not None or named.get("temperature", 1.0) != 1.0
+        c = np.where(np.isfinite(z - m) & rounded, m - z, 0)
+    return p, lse, c, np.sum(p * c, axis=1, keepdims=True)
 
 
 def weighted_targets(named: Named) -> tuple[Array, Array]:

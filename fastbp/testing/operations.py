@@ -20,6 +20,9 @@ BytesMoved = Callable[[int, int, int], int]
 PROMISE_OF_HALVES = 0.501
 
 
+PLAIN_VARIANTS = {"", "x", "y", "labels", "probabilities", "hard", "whole", "exact"}
+
+
 @dataclass(frozen=True)
 class Operation:
     """One row of the table."""
@@ -33,6 +36,11 @@ class Operation:
     promise: float  # the largest error allowed
     unit: str
     bytes_moved: BytesMoved  # (n_rows, n_columns, itemsize) -> what must be read and written
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is called without options: its variant is one of those that have a word."""
+        return self.name.partition("[")[2].removesuffix("]") in PLAIN_VARIANTS
 
     def call(self, arguments: Arguments) -> Any:
         """What fastbp says."""
@@ -190,7 +198,7 @@ def _table() -> Iterator[Operation]:
         of_gradient = 6 if "softcap" in words else 3.5 if more else 2 if one_hot else 3
         yield loss(
             "softmax_cross_entropy", variant,
-            given, errors.ulps_of_result, of_loss, ULP, read,
+            given, errors.ulps_of_loss, of_loss, ULP, read,
         )  # fmt: skip
         yield loss(
             "softmax_cross_entropy_with_grad", variant,

@@ -2,19 +2,22 @@
 
 import dataclasses
 import gc
-import json
 import sys
 import time
 
 import numpy as np
 import pytest
 
-from fastbp.__main__ import main
-from fastbp.bench import peers, problems, report
+from fastbp.bench import frameworks, peers, problems
 from fastbp.bench.libraries import Fastbp, Library, NumPy, make_call, method_name
 from fastbp.bench.measure import Settings, measure, run
-from fastbp.bench.problems import COPY, OPERATIONS, SHAPES, WrongAnswerError, make_problem
-from fastbp.bench.report import Case, Report
+from fastbp.bench.problems import (
+    OPERATIONS,
+    OPTIONS,
+    WrongAnswerError,
+    make_problem,
+)
+from fastbp.bench.report import Report
 from fastbp.testing import OPS
 
 FLEETING = Settings(rounds=2, stretch=1e-3, warm_up=1e-4, pause=0)
@@ -44,6 +47,8 @@ def test_every_operation_is_in_the_table_and_has_fastbp_and_numpy():
         n_peers = sum(library.has(operation) for library in peers.LIBRARIES) - len(BOTH)
         assert n_peers >= 2, operation
     assert not NumPy.has("linear")
+    assert OPTIONS.keys() <= set(OPERATIONS)
+    assert not peers.TorchCompile.has("softmax"), "the same as torch"
 
 
 ANSWERS = [
@@ -73,6 +78,40 @@ def test_installed_libraries_answer_right(operation, library):
     assert loaded.version[0].isdecimal()
 
 
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(("operation", "library"), [a for a in ANSWERS if a[0] in OPTIONS])
+def test_options_reach_every_library(operation, library, monkeypatch):
+    """Right for two values of the option, whose answers differ."""
+    try:
+        loaded = library(1)
+    except ImportError:
+        pytest.skip(f"{library.name} is not installed")
+    seen = []
+    for value in (0.0, 0.4):
+        monkeypatch.setitem(OPTIONS, operation, dict.fromkeys(OPTIONS[operation], value))
+        problem = one_result(operation)
+        seen.append(loaded.answers(make_call(loaded, problem)()))
+    with pytest.raises(WrongAnswerError):
+        problem.check(seen[0], library.name)
+
+
+def test_fastbp_is_called_with_options_and_out(monkeypatch):
+    called = []
+
+    def function(*args, **keywords):
+        called.append((args, keywords))
+
+    for operation in ("softmax_cross_entropy[labels]", *OPTIONS):
+        problem = one_result(operation)
+        row = dataclasses.replace(OPS[operation], function=function)
+        monkeypatch.setitem(OPS, operation, row)
+        Fastbp(1).call(problem)()
+        args, keywords = called.pop()
+        assert args == problem.args
+        assert keywords.pop("out", None) is problem.out
+        assert keywords == OPTIONS.get(operation, {})
+
+
 def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
     monkeypatch.setattr(peers, "LIBRARIES", (NumPy, peers.SciPy))
@@ -86,11 +125,11 @@ def test_a_missing_library_is_named(monkeypatch):
 def test_the_environment_is_left_as_it_was(monkeypatch):
     monkeypatch.setenv("FASTBP_TEST_SET", "by the user")
     monkeypatch.delenv("FASTBP_TEST_UNSET", raising=False)
-    with peers._environment(FASTBP_TEST_SET="1", FASTBP_TEST_UNSET="2"):
-        assert peers.os.environ["FASTBP_TEST_SET"] == "by the user"
-        assert peers.os.environ["FASTBP_TEST_UNSET"] == "2"
-    assert "FASTBP_TEST_UNSET" not in peers.os.environ
-    assert peers.os.environ["FASTBP_TEST_SET"] == "by the user"
+    with frameworks._environment(FASTBP_TEST_SET="1", FASTBP_TEST_UNSET="2"):
+        assert frameworks.os.environ["FASTBP_TEST_SET"] == "by the user"
+        assert frameworks.os.environ["FASTBP_TEST_UNSET"] == "2"
+    assert "FASTBP_TEST_UNSET" not in frameworks.os.environ
+    assert frameworks.os.environ["FASTBP_TEST_SET"] == "by the user"
 
 
 def test_copies_copy_all_of_it(monkeypatch):
@@ -185,6 +224,11 @@ def test_a_wrong_loss_is_found_beside_a_right_gradient():
             problem.check((wrong, dlogits), "wrong")
     with pytest.raises(WrongAnswerError):
         problem.check((loss, dlogits * len(dlogits)), "not divided by the number of rows")
+    problem = one_result("sigmoid_cross_entropy_with_grad[hard]")
+    loss, dlogits = problem.expected
+    for wrong in (loss * 6, dlogits), (loss, dlogits * 6):
+        with pytest.raises(WrongAnswerError):
+            problem.check(wrong, "divided by the number of rows")
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -192,7 +236,7 @@ def test_the_answer_is_the_references(operation, monkeypatch):
     """Although it is computed some rows at a time, and that of a loss from the rows' losses."""
     monkeypatch.setattr(problems, "BLOCK", 20)
     problem = make_problem(operation, (11, 6))
-    result = OPS[operation].reference(*problem.args)
+    result = OPS[operation].reference(*problem.args, **problem.options)
     results = result if isinstance(result, tuple) else (result,)
     for expected, exact in zip(problem.expected, results, strict=True):
         assert expected.dtype == np.float32
@@ -209,8 +253,11 @@ def test_inputs_are_of_the_stated_kind():
     np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-6)
     _, labels = make_problem("softmax_cross_entropy[labels]", (100, 7)).args
     assert set(labels) == set(range(7))
-    _, targets = make_problem(OPERATIONS[-1], (10, 7)).args
+    _, targets = make_problem("softmax_cross_entropy_with_grad[probabilities]", (10, 7)).args
     np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
+    _, targets = make_problem("sigmoid_cross_entropy_with_grad[hard]", (10, 7)).args
+    assert targets.dtype == np.float32
+    assert set(targets.flat) == {0, 1}
     assert make_problem("softmax", (10, 7)).bytes_moved == 2 * 4 * 70
     assert make_problem("softmax", (10, 7)).args[0][0, 0] == x[0, 0], "the seed is always the same"
 
@@ -292,257 +339,3 @@ def test_a_wrong_library_ends_the_run(monkeypatch):
     monkeypatch.setattr("fastbp.bench.measure.load_libraries", peers.load_libraries)
     with pytest.raises(WrongAnswerError, match="planted"):
         run(["softmax"], [(3, 4)], threads=1, settings=FLEETING)
-
-
-# the report ---------------------------------------------------------------------------------------
-
-MADE_UP = Report(
-    date="2026-01-02T03:04:05+00:00",
-    command="fastbp bench --quick",
-    machine={
-        "cpu": "A CPU", "cores": "4", "system": "Linux x86_64", "python": "CPython 3.12.1",
-        "load": "0.00",
-    },
-    threads=2,
-    settings=dataclasses.asdict(Settings()),
-    versions={"fastbp": "0.1.0", "numpy": "2.0.0", "torch": "2.5.0"},
-    not_installed=["jax", "scipy"],
-    cases=[
-        Case("softmax", "32x10", 2560, {"copy": 0.5, "fastbp": 2.0, "numpy": 8.0, "torch": 4.0}),
-        Case("softmax", "8192x1000", 65536000, {"copy": 1000.0, "fastbp": 1500.0, "numpy": 12000.0,
-                                                "torch": 12345.6}),
-        Case("sigmoid_backward[y]", "32x10", 3840, {"copy": 1.0, "fastbp": 2.0, "torch": 1.234}),
-    ],
-)  # fmt: skip
-
-MARKDOWN = """\
-**softmax**
-
-| shape | copy | fastbp | numpy | torch |
-|---|---:|---:|---:|---:|
-| 32×10 | 0.50 | **2.00** | 8.00 | 4.00 |
-| 8192×1000 | 1,000 | **1,500** | 12,000 | 12,346 |
-
-time of the fastest other library by that of fastbp: 4.00 (geometric mean)
-
-**sigmoid_backward[y]**
-
-| shape | copy | fastbp | torch |
-|---|---:|---:|---:|
-| 32×10 | 1.00 | 2.00 | **1.23** |
-
-time of the fastest other library by that of fastbp: 0.62 (geometric mean)
-
-A CPU, Linux x86_64, CPython 3.12.1; 2 of 4 cores<br>
-fastbp 0.1.0, numpy 2.0.0, torch 2.5.0<br>
-float32; 20th percentile of 3 x 60 ms; 2026-01-02T03:04:05+00:00<br>
-not installed: jax, scipy<br>
-Made by `fastbp bench --quick`.
-"""
-
-
-def test_markdown_shows_losing_cases_like_the_others():
-    assert report.markdown(MADE_UP) == MARKDOWN
-
-
-def test_a_busy_machine_is_told():
-    busy = dataclasses.replace(MADE_UP, machine={**MADE_UP.machine, "load": "2.50"})
-    assert "2.5" in report.summary(busy)[-1]
-    assert "load" not in " ".join(report.summary(MADE_UP))
-
-
-def test_lead_is_the_geometric_mean_over_the_fastest_peers():
-    assert MADE_UP.lead("softmax") == pytest.approx((4 / 2 * 12000 / 1500) ** 0.5)
-    alone = Case("softmax", "1x1", 8, {COPY: 1.0, "fastbp": 2.0})
-    assert dataclasses.replace(MADE_UP, cases=[alone]).lead("softmax") is None
-
-
-def test_numbers_have_three_digits_or_more():
-    texts = [report.time_text(t) for t in (0.234, 9.994, 9.996, 99.94, 99.96, 12345.6)]
-    assert texts == ["0.23", "9.99", "10.0", "99.9", "100", "12,346"]
-    texts = [report.ratio_text(r) for r in (0.123, 0.996, 9.94, 9.96, 1234.5)]
-    assert texts == ["0.12", "1.0", "9.9", "10", "1,234"]
-
-
-def test_stored_reports_come_back(tmp_path):
-    file = tmp_path / "times.json"
-    MADE_UP.save(file)
-    assert Report.load(file) == MADE_UP
-    assert json.loads(file.read_text("utf-8"))["cases"][0]["microseconds"]["torch"] == 4.0
-    part = Report.load(file).part(["softmax"], ["32x10"])
-    assert part.cases == MADE_UP.cases[:1]
-    for text in ("", "{}", "[]", "null", '{"cases": 3}', '{"cases": [{}]}', "\x00"):
-        file.write_text(text, "utf-8")
-        with pytest.raises(ValueError, match="no file that fastbp bench has written"):
-            Report.load(file)
-
-
-@pytest.mark.parametrize("n_operations", [1, 2, 10])
-def test_the_picture_is_drawn(n_operations, tmp_path):
-    pytest.importorskip("matplotlib")
-    cases = [
-        Case(operation, problems.shape_name(shape), 8, dict(MADE_UP.cases[0].microseconds))
-        for operation in OPERATIONS[:n_operations]
-        for shape in SHAPES
-    ]
-    cases[0].microseconds["another library"] = 3.0
-    file = tmp_path / "picture.png"
-    report.plot(dataclasses.replace(MADE_UP, cases=cases), file)
-    content = file.read_bytes()
-    assert content.startswith(b"\x89PNG")
-    assert len(content) > 10_000
-
-
-def test_every_library_has_a_style_of_its_own():
-    names = [library.name for library in peers.LIBRARIES]
-    assert set(names) <= report.STYLES.keys()
-    assert len({report.STYLES[name] for name in names}) == len(names)
-
-
-# the command line ---------------------------------------------------------------------------------
-
-
-def test_the_command_prints_stores_and_draws(only_numpy, tmp_path, capsys):
-    for package in ("rich", "matplotlib"):
-        pytest.importorskip(package)
-    stored, picture = tmp_path / "times.json", tmp_path / "picture.png"
-    what = ["--operations", "softmax", "sigmoid_backward", "--shapes", "3x4", "50x60"]
-    where = ["--json", str(stored), "--plot", str(picture)]
-    assert main(["bench", "--quick", *what, *where]) == 0
-    out = capsys.readouterr().out
-    for words in (
-        "softmax", "sigmoid_backward[y]", "3x4", "50x60", "fastbp", "numpy", "copy",
-        "time of the fastest other library", f"numpy {np.__version__}", "20th percentile of 1 x",
-    ):  # fmt: skip
-        assert words in out
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    loaded = Report.load(stored)
-    assert len(loaded.cases) == 4
-    assert loaded.command == (
-        "fastbp bench --operations softmax 'sigmoid_backward[y]' --shapes 3x4 50x60 --quick"
-    )
-    assert str(tmp_path) not in stored.read_text("utf-8"), "where files lie is nobody's business"
-
-    assert main(["bench", "--from", str(stored), "--markdown"]) == 0
-    assert capsys.readouterr().out == report.markdown(loaded)
-    assert main(["bench", "--from", str(stored), "--operations", "softmax"]) == 0
-    assert "sigmoid" not in capsys.readouterr().out
-
-
-def test_options_reach_the_measurement(monkeypatch, capsys):
-    pytest.importorskip("rich")
-    called = []
-
-    def fake_run(*arguments, **options):
-        called.append((arguments, options))
-        return MADE_UP
-
-    monkeypatch.setattr("fastbp.bench.measure.run", fake_run)
-    assert main(["bench"]) == 0
-    what = ["--operations", "softmax_cross_entropy"]
-    assert main(["bench", "--threads", "1", "--rounds", "7", *what]) == 0
-    assert main(["bench", "--quick"]) == 0
-    (full, options), (part, chosen), (quick, quickly) = called
-    assert full == (OPERATIONS, SHAPES)
-    assert options["threads"] is None
-    assert options["compiled_slowly"]
-    assert part == (("softmax_cross_entropy[labels]",), SHAPES)
-    assert (chosen["threads"], chosen["settings"].rounds) == (1, 7)
-    assert quick == (OPERATIONS, problems.QUICK_SHAPES)
-    assert not quickly["compiled_slowly"]
-    assert quickly["settings"].rounds == 1
-    capsys.readouterr()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ("--operations fly", ["--operations", "'fly'", "softmax"]),
-        ("--operations", ["--operations"]),
-        ("--shapes 3", ["--shapes", "'3'", "32x10"]),
-        ("--shapes 3x", ["--shapes", "'3x'"]),
-        ("--shapes 0x3", ["--shapes", "'0x3'"]),
-        ("--shapes 3x4x5", ["--shapes", "'3x4x5'"]),
-        ("--shapes 3x1", ["--shapes", "'3x1'", "2 columns"]),
-        ("--shapes -3x4", ["--shapes"]),
-        ("--shapes 1000000x1000000", ["--shapes", "1000000x1000000", "numbers"]),
-        ("--threads 0", ["--threads", "0 is not from 1 to"]),
-        ("--threads 100000", ["--threads"]),
-        ("--rounds 0", ["--rounds"]),
-        ("--rounds many", ["--rounds", "'many'"]),
-        ("--json nowhere/a.json", ["--json", "cannot write", "nowhere"]),
-        ("--plot nowhere/a.png", ["--plot", "cannot write", "nowhere"]),
-        ("--plot picture.xyz", ["--plot", "picture.xyz"]),
-        ("--from nowhere.json", ["--from", "cannot read", "nowhere.json"]),
-        ("--from .", ["--from", "cannot read"]),
-        ("--from broken.json", ["--from", "broken.json", "no file that fastbp bench"]),
-        ("--from times.json --shapes 7x7", ["--from", "times.json"]),
-        ("--from times.json --quick", ["--quick", "--from"]),
-        ("--from times.json --threads 1", ["--threads", "--from"]),
-        ("--from times.json --json a.json", ["--json", "--from"]),
-    ],
-)
-def test_misuse_is_one_line_and_status_2(
-    arguments, words, only_numpy, tmp_path, monkeypatch, capsys
-):
-    for package in ("rich", "matplotlib"):
-        pytest.importorskip(package)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "broken.json").write_text("{", "utf-8")
-    MADE_UP.save(tmp_path / "times.json")
-    assert main(["bench", *arguments.split()]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("fastbp bench: error: ")
-    assert captured.err.count("\n") == 1
-    for word in words:
-        assert word in captured.err
-    assert {p.name for p in tmp_path.iterdir()} == {"broken.json", "times.json"}
-
-
-def test_a_wrong_library_is_one_line_and_status_1(monkeypatch, capsys):
-    pytest.importorskip("rich")
-
-    def wrong(*_, **__):
-        raise WrongAnswerError("torch is wrong in softmax of 3x4: its result is off")
-
-    monkeypatch.setattr("fastbp.bench.measure.run", wrong)
-    assert main(["bench"]) == 1
-    captured = capsys.readouterr()
-    assert (
-        captured.err.strip() == "fastbp bench: torch is wrong in softmax of 3x4: its result is off"
-    )
-    assert captured.out == ""
-
-
-@pytest.mark.parametrize(
-    ("package", "arguments"),
-    [("rich.progress", []), ("matplotlib.figure", ["--plot", "picture.png"])],
-)
-def test_a_missing_extra_is_one_line(package, arguments, only_numpy, monkeypatch, tmp_path, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, package, None)
-    assert main(["bench", "--quick", "--shapes", "3x4", *arguments]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    assert "pip install" in captured.err
-
-
-def test_too_little_memory_is_one_line(monkeypatch, capsys):
-    pytest.importorskip("rich")
-
-    def too_much(*_, **__):
-        raise MemoryError
-
-    monkeypatch.setattr("fastbp.bench.measure.run", too_much)
-    assert main(["bench"]) == 2
-    error = capsys.readouterr().err
-    assert error == "fastbp bench: error: not enough memory; choose smaller --shapes\n"
-
-
-def test_help_names_operations_and_shapes(capsys):
-    assert main(["bench", "--help"]) == 0
-    out = capsys.readouterr().out
-    assert "softmax_cross_entropy_with_grad" in out
-    assert "1024x32000" in out

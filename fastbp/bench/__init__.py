@@ -1,6 +1,6 @@
 """What ``fastbp bench`` does, without printing: fastbp beside other libraries on this machine.
 
-* `libraries` and `peers`: a class for each, with a method for every operation the library has.
+* `libraries`, `frameworks`, `peers`: a class for each, with a method for every operation it has.
 * `problems`: an operation of `fastbp.testing.OPS`, a shape, its inputs and the right answer.
 * `measure`: all libraries in turn, beside a copy of as many bytes as the operation must move.
 * `report`: what was measured, as JSON, tables and a picture.

@@ -21,8 +21,9 @@ class Library:
     """A library: each method named like an operation prepares the call that is timed.
 
     A method is given the operation's arguments and `out`, a float32 array for its result: that of
-    a loss with gradient is dlogits, and the loss alone has none. It returns a function without
-    arguments; converting, compiling and allocating are done before, in the method.
+    a loss with gradient is dlogits, and the loss alone has none. The operation's options come by
+    keyword. It returns a function without arguments; converting, compiling and allocating are done
+    before, in the method.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ class Library:
     def call(self, problem: Problem) -> Call:
         """The call to be timed."""
         prepare = getattr(self, method_name(problem.operation))
-        call: Call = prepare(*problem.args, problem.out)
+        call: Call = prepare(*problem.args, problem.out, **problem.options)
         return call
 
     def answers(self, result: Any) -> tuple[Array, ...]:
@@ -66,8 +67,8 @@ class Library:
 
 
 def method_name(operation: str) -> str:
-    """softmax_cross_entropy[labels] → softmax_cross_entropy_labels."""
-    return operation.replace("[", "_").removesuffix("]")
+    """softmax_cross_entropy[labels,sum] → softmax_cross_entropy_labels_sum."""
+    return operation.replace("[", "_").replace(",", "_").removesuffix("]")
 
 
 class Fastbp(Library):
@@ -85,10 +86,10 @@ class Fastbp(Library):
         return operation in OPERATIONS
 
     def call(self, problem: Problem) -> Call:
-        function, args, out = OPS[problem.operation].function, problem.args, problem.out
-        if out is None:
-            return lambda: function(*args)
-        return lambda: function(*args, out=out)
+        function, args, keywords = OPS[problem.operation].function, problem.args, problem.options
+        if problem.out is not None:
+            keywords = {**keywords, "out": problem.out}
+        return lambda: function(*args, **keywords)
 
 
 class NumPy(Library):
@@ -147,6 +148,26 @@ class NumPy(Library):
 
         return call
 
+    def softmax_cross_entropy_with_grad_labels_label_smoothing(
+        self, logits: Array, labels: Array, _out: Array, *, label_smoothing: float
+    ) -> Call:
+        on, off = 1 - label_smoothing, label_smoothing / logits.shape[1]
+
+        def call() -> tuple[Any, Array]:
+            z = logits - np.max(logits, axis=1, keepdims=True)
+            p = np.exp(z)
+            total = np.sum(p, axis=1, keepdims=True)
+            rows = np.arange(len(p))
+            smoothed = on * z[rows, labels] + off * np.sum(z, axis=1)
+            loss = np.mean(np.log(total[:, 0]) - smoothed)
+            p /= total
+            p -= off
+            p[rows, labels] -= on
+            p /= len(p)
+            return loss, p
+
+        return call
+
     def softmax_cross_entropy_with_grad_probabilities(
         self, logits: Array, targets: Array, _out: Array
     ) -> Call:
@@ -154,6 +175,16 @@ class NumPy(Library):
             p = softmax(logits)
             loss = -np.mean(np.sum(targets * np.log(p), axis=1))
             return loss, (p - targets) / len(p)
+
+        return call
+
+    def sigmoid_cross_entropy_with_grad_hard(
+        self, logits: Array, targets: Array, _out: Array
+    ) -> Call:
+        def call() -> tuple[Any, Array]:
+            z = np.exp(-np.abs(logits))
+            loss = np.mean(np.maximum(logits, 0) - logits * targets + np.log1p(z))
+            return loss, (np.where(logits < 0, z, 1) / (1 + z) - targets) / logits.size
 
         return call
 

@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import import_module
@@ -14,192 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .frameworks import Jax, Torch, TorchCompile
 from .libraries import Array, Call, Fastbp, Library, NumPy
-
-
-class Torch(Library):
-    """PyTorch, eagerly; a gradient comes from autograd."""
-
-    name = "torch"
-    module = "torch"
-
-    def __init__(self, threads: int) -> None:
-        super().__init__(threads)
-        self.lib.set_num_threads(threads)
-        self.cross_entropy = self.lib.nn.functional.cross_entropy
-
-    def answers(self, result: Any) -> tuple[Array, ...]:
-        results = result if isinstance(result, tuple) else (result,)
-        return tuple(r.detach().numpy() for r in results)
-
-    def _into(self, function: Callable[..., Any], *args: Array | int, out: Array) -> Call:
-        """function(*args, out=out)."""
-        arrays = [self.lib.from_numpy(a) if isinstance(a, np.ndarray) else a for a in args]
-        result = self.lib.from_numpy(out)
-        return lambda: function(*arrays, out=result)
-
-    def softmax(self, x: Array, out: Array) -> Call:
-        return self._into(self.lib.softmax, x, 1, out=out)
-
-    def log_softmax(self, x: Array, out: Array) -> Call:
-        return self._into(self.lib.log_softmax, x, 1, out=out)
-
-    def logsumexp(self, x: Array, out: Array) -> Call:
-        return self._into(self.lib.logsumexp, x, 1, out=out)
-
-    def sigmoid(self, x: Array, out: Array) -> Call:
-        return self._into(self.lib.sigmoid, x, out=out)
-
-    def log_sigmoid(self, x: Array, _out: Array) -> Call:
-        t, function = self.lib.from_numpy(x), self.lib.nn.functional.logsigmoid
-        return lambda: function(t)
-
-    # The kernels that autograd calls, without autograd's own time.
-
-    def softmax_backward(self, dy: Array, y: Array, out: Array) -> Call:
-        dy_, y_, dx = map(self.lib.from_numpy, (dy, y, out))
-        function, dtype = self.lib.ops.aten._softmax_backward_data.out, self.lib.float32  # noqa: SLF001
-        return lambda: function(dy_, y_, 1, dtype, grad_input=dx)
-
-    def sigmoid_backward_y(self, dy: Array, y: Array, out: Array) -> Call:
-        dy_, y_, dx = map(self.lib.from_numpy, (dy, y, out))
-        function = self.lib.ops.aten.sigmoid_backward.grad_input
-        return lambda: function(dy_, y_, grad_input=dx)
-
-    def softmax_cross_entropy_labels(self, logits: Array, labels: Array, _out: None) -> Call:
-        x, t, cross_entropy = *map(self.lib.from_numpy, (logits, labels)), self.cross_entropy
-        return lambda: cross_entropy(x, t)
-
-    def softmax_cross_entropy_with_grad_labels(
-        self, logits: Array, targets: Array, _out: Array
-    ) -> Call:
-        cross_entropy = self.cross_entropy
-        x, t = self.lib.from_numpy(logits).requires_grad_(), self.lib.from_numpy(targets)
-
-        def call() -> tuple[Any, Any]:
-            x.grad = None  # what zero_grad() does; faster than writing zeros
-            loss = cross_entropy(x, t)
-            loss.backward()
-            return loss, x.grad
-
-        return call
-
-    softmax_cross_entropy_with_grad_probabilities = softmax_cross_entropy_with_grad_labels
-
-
-class TorchCompile(Library):
-    """PyTorch through torch.compile, for the operations that it can fuse: losses with gradient."""
-
-    name = "torch.compile"
-    module = "torch"
-    slow_to_compile = True
-
-    def __init__(self, threads: int) -> None:
-        super().__init__(threads)
-        if not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
-            raise ImportError("torch.compile needs a C++ compiler")
-        self.eager = Torch(threads)
-
-    def answers(self, result: Any) -> tuple[Array, ...]:
-        return self.eager.answers(result)
-
-    def softmax_cross_entropy_with_grad_labels(
-        self, logits: Array, targets: Array, out: Array
-    ) -> Call:
-        # Forgets older shapes, of which torch.compile keeps eight and then gives up compiling.
-        self.lib.compiler.reset()
-        cross_entropy = self.lib.nn.functional.cross_entropy
-
-        def loss(x: Any, t: Any) -> Any:
-            return cross_entropy(x, t)
-
-        self.eager.cross_entropy = self.lib.compile(loss, dynamic=False)
-        return self.eager.softmax_cross_entropy_with_grad_labels(logits, targets, out)
-
-    softmax_cross_entropy_with_grad_probabilities = softmax_cross_entropy_with_grad_labels
-
-
-class Jax(Library):
-    """JAX on the CPU, jitted; it cannot write into an array that exists."""
-
-    name = "jax"
-    module = "jax"
-
-    def __init__(self, threads: int) -> None:
-        # Read when the CPU client is made, by the first look at the devices.
-        with _environment(NPROC=str(threads), JAX_PLATFORMS="cpu"):
-            super().__init__(threads)
-            self.cpu = self.lib.devices("cpu")[0]
-        self.nn = self.lib.nn
-        self.np: Any = import_module("jax.numpy")
-
-    def _jit(self, function: Callable[..., Any], *args: Array) -> Call:
-        """function(*args), waited for; of several results, that of one is enough."""
-        jitted = self.lib.jit(function)
-        arrays = [self.lib.device_put(a, self.cpu) for a in args]
-        if not isinstance(jitted(*arrays), tuple):
-            return lambda: jitted(*arrays).block_until_ready()
-
-        def call() -> Any:
-            results = jitted(*arrays)
-            results[-1].block_until_ready()
-            return results
-
-        return call
-
-    def softmax(self, x: Array, _out: Array) -> Call:
-        return self._jit(lambda x: self.nn.softmax(x, axis=1), x)
-
-    def log_softmax(self, x: Array, _out: Array) -> Call:
-        return self._jit(lambda x: self.nn.log_softmax(x, axis=1), x)
-
-    def logsumexp(self, x: Array, _out: Array) -> Call:
-        return self._jit(lambda x: self.nn.logsumexp(x, axis=1), x)
-
-    def sigmoid(self, x: Array, _out: Array) -> Call:
-        return self._jit(self.nn.sigmoid, x)
-
-    def log_sigmoid(self, x: Array, _out: Array) -> Call:
-        return self._jit(self.nn.log_sigmoid, x)
-
-    def softmax_backward(self, dy: Array, y: Array, _out: Array) -> Call:
-        return self._jit(lambda dy, y: y * (dy - (dy * y).sum(axis=1, keepdims=True)), dy, y)
-
-    def sigmoid_backward_y(self, dy: Array, y: Array, _out: Array) -> Call:
-        return self._jit(lambda dy, y: dy * y * (1 - y), dy, y)
-
-    def _loss_of_labels(self, logits: Any, labels: Any) -> Any:
-        log_p = self.nn.log_softmax(logits, axis=1)
-        return -self.np.take_along_axis(log_p, labels[:, None], axis=1).mean()
-
-    def _loss_of_probabilities(self, logits: Any, targets: Any) -> Any:
-        return -(targets * self.nn.log_softmax(logits, axis=1)).sum(axis=1).mean()
-
-    def softmax_cross_entropy_labels(self, logits: Array, labels: Array, _out: None) -> Call:
-        return self._jit(self._loss_of_labels, logits, labels.astype(np.int32))
-
-    def softmax_cross_entropy_with_grad_labels(
-        self, logits: Array, labels: Array, _out: Array
-    ) -> Call:
-        function = self.lib.value_and_grad(self._loss_of_labels)
-        return self._jit(function, logits, labels.astype(np.int32))
-
-    def softmax_cross_entropy_with_grad_probabilities(
-        self, logits: Array, targets: Array, _out: Array
-    ) -> Call:
-        return self._jit(self.lib.value_and_grad(self._loss_of_probabilities), logits, targets)
-
-
-@contextlib.contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """The variables in the environment, for a while; those that the user has set stay."""
-    added = [name for name in variables if name not in os.environ]
-    os.environ.update({name: variables[name] for name in added})
-    try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]
 
 
 class OnnxRuntime(Library):
@@ -291,9 +104,9 @@ class SciPy(Library):
 
 
 class ScikitLearn(Library):
-    """scikit-learn: its own softmax, and the loss behind its boosted trees and linear models.
+    """scikit-learn: its own softmax, and the losses behind its boosted trees and linear models.
 
-    That loss is per row and so is its gradient: the mean is not part of the timed call.
+    They are per sample and so are their gradients: the mean is not part of the timed call.
     """
 
     name = "scikit-learn"
@@ -302,7 +115,9 @@ class ScikitLearn(Library):
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
         self.row_softmax: Any = import_module("sklearn.utils.extmath").softmax
-        self.loss_class: Any = import_module("sklearn._loss").HalfMultinomialLoss
+        losses: Any = import_module("sklearn._loss")
+        self.loss_class = losses.HalfMultinomialLoss
+        self.binary_loss_class = losses.HalfBinomialLoss
 
     def answers(self, result: Any) -> tuple[Array, ...]:
         if isinstance(result, tuple):
@@ -333,6 +148,19 @@ class ScikitLearn(Library):
         return lambda: loss_gradient(
             targets, logits, loss_out=losses, gradient_out=out, n_threads=self.threads
         )
+
+    def sigmoid_cross_entropy_with_grad_hard(
+        self, logits: Array, targets: Array, out: Array
+    ) -> Call:
+        loss_gradient = self.binary_loss_class().loss_gradient
+        x, t, dlogits = (a.reshape(-1) for a in (logits, targets, out))  # it takes one dimension
+        losses = np.empty_like(x)
+
+        def call() -> tuple[Array, Array]:
+            loss_gradient(t, x, loss_out=losses, gradient_out=dlogits, n_threads=self.threads)
+            return losses, out
+
+        return call
 
 
 class NumExpr(Library):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,18 +24,29 @@ OPERATIONS = (
     "sigmoid_backward[y]",
     "softmax_cross_entropy[labels]",
     "softmax_cross_entropy_with_grad[labels]",
+    "softmax_cross_entropy_with_grad[labels,label_smoothing]",
     "softmax_cross_entropy_with_grad[probabilities]",
+    "sigmoid_cross_entropy_with_grad[hard]",
 )
 
-# Rows x columns: a small batch, many rows of few classes, rows of a layer, rows of a vocabulary.
+# What an operation is called with besides its arrays.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "softmax_cross_entropy_with_grad[labels,label_smoothing]": {"label_smoothing": 0.1},
+}
+
+# Rows x columns: a single row, small batches, many rows of few classes, rows of a layer, rows of a
+# vocabulary, a single row of very many columns.
 SHAPES = (
+    (1, 10),
     (32, 10),
+    (32, 64),
     (1024, 10),
     (65536, 10),
     (8192, 128),
     (8192, 1000),
     (1024, 32000),
     (64, 50257),
+    (1, 1_000_000),
 )
 QUICK_SHAPES = ((32, 10), (1024, 10), (8192, 128))
 
@@ -82,6 +93,7 @@ class Problem:
     out: Array | None  # where libraries may write their result; all share it
     expected: tuple[Array, ...]
     bytes_moved: int
+    options: Mapping[str, Any] = field(default_factory=dict)  # for every library, by keyword
 
     def check(self, answers: Sequence[Array], name: str) -> None:
         """Raise WrongAnswerError unless the answers are right, within what float32 allows all.
@@ -119,10 +131,11 @@ def make_problem(operation: str, shape: tuple[int, int]) -> Problem:
     Unlike the inputs in `fastbp.testing`, these are no traps: they are to be easy for all.
     """
     args = _inputs(operation, shape)
-    expected = _expected(operation, args)
+    options = OPTIONS.get(operation, {})
+    expected = _expected(operation, args, options)
     out = np.empty_like(expected[-1]) if expected[-1].ndim else None
     n_bytes = OPS[operation].bytes_moved(*shape, args[0].itemsize)
-    return Problem(operation, shape, args, out, expected, n_bytes)
+    return Problem(operation, shape, args, out, expected, n_bytes, options)
 
 
 def _inputs(operation: str, shape: tuple[int, int]) -> tuple[Array, ...]:
@@ -136,23 +149,30 @@ def _inputs(operation: str, shape: tuple[int, int]) -> tuple[Array, ...]:
         return x, rng.integers(n_columns, size=n_rows)
     if "probabilities" in operation:
         return x, softmax(rng.standard_normal(shape, np.float32))
+    if "hard" in operation:
+        return x, rng.integers(2, size=shape).astype(np.float32)
     return (x,)
 
 
-def _expected(operation: str, args: tuple[Array, ...]) -> tuple[Array, ...]:
+def _expected(
+    operation: str, args: tuple[Array, ...], options: Mapping[str, Any]
+) -> tuple[Array, ...]:
     """The reference's results in float32; computed some rows at a time, which is much faster."""
     n_rows, n_columns = args[0].shape
     is_loss = "cross_entropy" in operation
-    options = {"reduction": "none"} if is_loss else {}
+    if is_loss:
+        options = {**options, "reduction": "none"}
     step = max(1, BLOCK // n_columns)
     blocks = []
     for first in range(0, n_rows, step):
         block = OPS[operation].reference(*(a[first : first + step] for a in args), **options)
         blocks.append(block if isinstance(block, tuple) else (block,))
+    results: list[Array]
     results = [np.concatenate(parts, dtype=np.float32) for parts in zip(*blocks, strict=True)]
-    if is_loss:  # the mean over the rows
-        results[0] = np.asarray(np.mean(results[0], dtype=np.float64), np.float32)
-        results[1:] = [dlogits / n_rows for dlogits in results[1:]]
+    if is_loss:  # the mean over the rows, or over the elements
+        losses = results[0]
+        results[0] = np.asarray(np.mean(losses, dtype=np.float64), np.float32)
+        results[1:] = [dlogits / losses.size for dlogits in results[1:]]
     return tuple(results)
 
 

@@ -16,6 +16,9 @@ from .problems import COPY, FASTBP
 # Programs that run beside the benchmark, from which on one of them has to wait for a core.
 QUIET_LOAD = 0.5
 
+# More columns than that are cut in a terminal of the usual 80 characters.
+SHAPES_IN_A_TABLE = 5
+
 
 @dataclass(frozen=True)
 class Case:
@@ -131,9 +134,10 @@ def ratio_text(ratio: float) -> str:
 
 
 def tables(report: Report) -> list[Any]:
-    """A table (of rich) for each operation: a row for each library, a column for each shape.
+    """Tables (of rich) for each operation: a row for each library, a column for each shape.
 
-    A cell holds the time in µs, and below it the time by that of fastbp and by that of a copy.
+    Many shapes take several tables: the first has the title, the last the summary. A cell holds
+    the time in µs, and below it the time by that of fastbp and by that of a copy.
 
     Raises
     ------
@@ -148,22 +152,25 @@ def tables(report: Report) -> list[Any]:
         raise ImportError('the tables need rich: pip install "fastbp[bench]"') from None
     drawn = []
     for operation in report.operations:
-        cases = report.of(operation)
-        table = Table(
-            title=Text(operation, style="bold"),  # not markup: names have brackets
-            title_justify="left",
-            caption=_lead_text(report, operation),
-            caption_justify="left",
-            box=SIMPLE_HEAD,
-            pad_edge=False,
-        )
-        table.add_column("µs\n÷ fastbp, ÷ copy", no_wrap=True)
-        for case in cases:
-            table.add_column(case.shape, justify="right", no_wrap=True)
-        for name in report.names(operation):
-            style = "bold" if name == FASTBP else "dim" if name == COPY else ""
-            table.add_row(name, *(_cell(case, name) for case in cases), style=style)
-        drawn.append(table)
+        all_cases = report.of(operation)
+        for first in range(0, len(all_cases), SHAPES_IN_A_TABLE):
+            cases = all_cases[first : first + SHAPES_IN_A_TABLE]
+            is_last = cases[-1] is all_cases[-1]
+            table = Table(
+                title=None if first else Text(operation, style="bold"),  # not markup: brackets
+                title_justify="left",
+                caption=_lead_text(report, operation) if is_last else None,
+                caption_justify="left",
+                box=SIMPLE_HEAD,
+                pad_edge=False,
+            )
+            table.add_column("µs\n÷ fastbp, ÷ copy", no_wrap=True)
+            for case in cases:
+                table.add_column(case.shape, justify="right", no_wrap=True)
+            for name in report.names(operation):
+                style = "bold" if name == FASTBP else "dim" if name == COPY else ""
+                table.add_row(name, *(_cell(case, name) for case in cases), style=style)
+            drawn.append(table)
     return drawn
 
 
@@ -286,7 +293,8 @@ def plot(report: Report, file: str | Path) -> None:
     if len(operations) < len(panels):  # there is room
         panels[-1].legend(handles, names, loc="center", fontsize=11, frameon=False)
     else:
-        columns = min(len(names), 3 * n_columns)
+        n_lines = -(-len(names) // (3 * n_columns))
+        columns = -(-len(names) // n_lines)
         figure.legend(handles, names, loc="outside upper center", ncols=columns, frameon=False)
     on, _, how, *_ = summary(report)
     figure.supxlabel(f"rows x columns\n\n{on}\n{how}", fontsize=9)
@@ -314,7 +322,8 @@ def _draw_operation(axes: Any, report: Report, operation: str, shapes: list[str]
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xticks(range(len(shapes)), shapes, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_title(operation, fontsize=10)
+    # Long names are wider than a panel.
+    axes.set_title(operation.replace("_with_grad[", "_with_grad\n["), fontsize=10)
     axes.grid(axis="y", which="major", alpha=0.3)
     axes.grid(axis="y", which="minor", alpha=0.1)
     axes.spines[["top", "right"]].set_visible(False)

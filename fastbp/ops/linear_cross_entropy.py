@@ -7,7 +7,8 @@ a. Rows go in blocks. The logits of a block are computed into room for BLOCK byt
    `softmax_cross_entropy` put their gradient z into their place, and with it the gradients of the
    block are found: dx = z Wᵀ, and xᵀ z, its part of dweight.
 b. NumPy's products cannot add to what is there, and a product of dweight's size is too much room:
-   they are computed a few columns at a time (PANEL bytes) and added from there.
+   they are computed some columns at a time (PANEL bytes) and added from there. This also bounds
+   the room that BLAS libraries take for themselves.
 c. Ignored rows are left out of the blocks: NaN in them reaches nothing, and they take no time.
 d. 16-bit numbers are converted to float32 when they are needed, x and probabilities a block at a
    time and weight a panel. Sums over all blocks stay in float32 until the last block is in them.
@@ -115,10 +116,12 @@ reduction, empty, on_bad_label
 
     Notes
     -----
-    Memory: logits are there for a block of rows at a time, which takes 64 MiB at most, or an
-    eighth of what weight takes in the type of computation if that is more, or what one row needs.
-    16 MiB more are enough for all else, if there is no option with an array of its own. A weight
-    of another dtype than x, or with strides that BLAS libraries cannot read, is copied in parts.
+    Memory: of the logits there is a block of rows at a time. It takes 64 MiB at most, or an eighth
+    of what weight takes if that is more, or one row; beside it a block of x and 16 MiB are enough.
+    With gradients, 4,096 rows of 512 float32 numbers and 50,257 classes take 73 MB, where logits
+    would take 823. Nothing is copied as a whole: a weight of another dtype than x, or with strides
+    that BLAS libraries cannot read, is converted in parts, and probabilities of another dtype a
+    block at a time (as much again as the logits).
 
     Accuracy and bits of the logits are those of the BLAS library: the loss is that of logits each
     of which is off by half an eps of (n_in + 1) · (Σ|x_i W_ij| + |b_j|) at most, and within 2 ULP
@@ -229,7 +232,7 @@ def _checked(
     if not isinstance(targets, tuple):
         targets = as_array(targets, "targets")
         if is_float(targets.dtype):
-            # Not converted as a whole, which only their shape is looked at for.
+            # Only their shape is checked here: they are converted a block at a time.
             probabilities, targets = targets, _zeros(targets.shape, dtype)
     loss = row_loss(_zeros((*rows_shape, n_classes), dtype), targets, -1, *options)
     if probabilities is not None:

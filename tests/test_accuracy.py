@@ -168,6 +168,28 @@ def test_rows_beside_mpmath(dtype):
             assert mp_ulps(dlogits[i], [v - (j == k) for j, v in enumerate(exact)]) <= 2
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_capped_and_divided_rows_beside_mpmath(dtype):
+    """Where the smallest logit is then c below the largest, within 6 c ULP."""
+    x = OPS["softmax"].inputs(np.random.default_rng(0), (32, 7), np.dtype(dtype)).args[0]
+    labels = np.arange(32) % 7
+    options = {"softcap": 20.0, "temperature": 0.7, "z_loss": 0.01}
+    loss, dlogits = fastbp.softmax_cross_entropy_with_grad(x, labels, **options, reduction="none")
+    with mpmath.workdps(400):
+        cap, temperature, z = map(mpmath.mpf, options.values())
+        for i, k in enumerate(labels):
+            tanh = [mpmath.tanh(mpmath.mpf(float(v)) / cap) for v in x[i]]
+            y = [cap * v / temperature for v in tanh]
+            lse = mpmath.log(mpmath.fsum(mpmath.exp(v) for v in y))
+            p = [mpmath.exp(v - lse) for v in y]
+            slope = [(1 - v**2) / temperature for v in tanh]
+            exact = [s * (v * (1 + 2 * z * lse) - int(j == k))
+                     for j, (s, v) in enumerate(zip(slope, p, strict=True))]  # fmt: skip
+            limit = 6 * max(1, float(max(y) - min(y)))
+            assert mp_ulps(loss[i], [lse - y[k] + z * lse**2]) <= limit
+            assert mp_ulps(dlogits[i], exact) <= limit
+
+
 # rows ---------------------------------------------------------------------------------------------
 
 WIDTHS = [1, 2, 3, 5, 10, 16, 17, 63, 64, 65, 100, 200, 511, 512, 513, 1000, 1500]
@@ -224,6 +246,29 @@ def test_rows(dtype, wide):
 def test_many_rows(dtype, wide):
     found = largest_errors(dtype, wide, 100_000)
     assert all(found[name] <= limit for name, limit in ROW_LIMITS.items()), found
+
+
+# As in the table of operations, whose kernels these are; and what was measured.
+OPTIONS = {
+    "z_loss": ({"z_loss": 0.01}, 3.5),  # 1.60, 2.71
+    "temperature": ({"temperature": 0.7}, 3.5),  # 1.93, 1.73
+    "softcap": ({"softcap": 20.0, "temperature": 0.7, "z_loss": 0.01}, 6),  # 3.25, 3.72
+}
+
+
+@precisions
+@pytest.mark.parametrize("option", OPTIONS)
+def test_rows_with_options(option, dtype, wide):
+    options, limit = OPTIONS[option]
+    worst_error = 0
+    for x, rng in stress(dtype, 300):
+        labels = rng.integers(x.shape[1], size=len(x))
+        labels[::2] = np.argmax(x[::2], axis=1)
+        arguments = Arguments((x, labels), {**options, "reduction": "none"})
+        operation = OPS["softmax_cross_entropy_with_grad[labels,rows]"]
+        error = operation.measure(arguments, operation.call(arguments))
+        worst_error = max(worst_error, error)
+    assert worst_error <= limit
 
 
 @precisions

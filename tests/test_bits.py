@@ -14,6 +14,7 @@ from functools import cache, partial
 
 import numpy as np
 import pytest
+from options import each
 
 import fastbp
 from fastbp.testing import OPS
@@ -90,10 +91,10 @@ def per_element(named):
 
 
 def taken(named, rows):
-    return {
-        key: value[rows] if key in BY_ROW and isinstance(value, np.ndarray) else value
-        for key, value in named.items()
-    }
+    def of_rows(value):
+        return value[rows] if isinstance(value, np.ndarray) else value
+
+    return {key: each(of_rows, v) if key in BY_ROW else v for key, v in named.items()}
 
 
 @dtypes
@@ -133,6 +134,8 @@ def test_an_element_does_not_depend_on_its_place(name, dtype):
 @names
 def test_alignment_does_not_matter(name, dtype, offset):
     def moved(a):
+        if not isinstance(a, np.ndarray):
+            return a
         buffer = np.zeros(a.nbytes + offset, np.uint8)
         view = np.frombuffer(buffer, a.dtype, a.size, offset).reshape(a.shape)
         view[...] = a
@@ -140,10 +143,7 @@ def test_alignment_does_not_matter(name, dtype, offset):
 
     for shape in [(5, 7), (3, 130)]:
         arguments = arguments_for(name, shape, dtype)
-        named = {
-            key: moved(value) if isinstance(value, np.ndarray) else value
-            for key, value in OPS[name].named(arguments).items()
-        }
+        named = {key: each(moved, v) for key, v in OPS[name].named(arguments).items()}
         assert bits(OPS[name].function(**named)) == bits(OPS[name].call(arguments))
 
 
@@ -285,7 +285,8 @@ FORMULAS = [
     "sigmoid_backward[x]",
     "log_sigmoid",
     "softmax_cross_entropy_with_grad[labels]",
-    "softmax_cross_entropy_with_grad[probabilities,weights,smoothing]",
+    "softmax_cross_entropy_with_grad[probabilities,weights,softcap,temperature,z_loss]",
+    "softmax_cross_entropy_with_grad[sparse]",
 ]
 # Small, as fma is a call of the C library where there is no instruction for it.
 SMALL = [[9, 7], [8, 70], [2, 4100]]
@@ -331,7 +332,7 @@ def test_processor_does_not_matter_to_any_operation():
 
 
 def test_three_threads_give_the_bits_of_one():
-    which = ["softmax", "sigmoid", "softmax_cross_entropy_with_grad[labels]"]
+    which = ["softmax", "sigmoid", *FORMULAS[-3:]]
     processes = [digests(which, PARALLEL_SHAPES, NUMBA_NUM_THREADS=str(n)) for n in (1, 3)]
     one, three = (json.loads(answer(process)) for process in processes)
     assert one == three

@@ -51,7 +51,7 @@ CASES = {
     "None": (("sigmoid", (None,), {}), TypeError, "x object float"),
     "dates": (("logsumexp", (np.array(["2020"], "M8[Y]"),), {}), TypeError, "x datetime64 float"),
     "records": (("sigmoid", (np.zeros(2, [("a", "f4")]),), {}), TypeError, "x float"),
-    "longdouble": (("softmax", (X.astype("g"),), {}), TypeError, "x dtype float32"),
+    "longdouble rows": (("softmax", (X.astype("g"),), {}), TypeError, "x dtype float32"),
     "longdouble": (("sigmoid", (X.astype("g"),), {}), TypeError, "x float32 float64"),
     "ragged": (("softmax", ([[1, 2], [3]],), {}), ValueError, "x"),
     "masked": (("softmax", (np.ma.masked_array(X, X > 2),), {}), TypeError, "x masked"),
@@ -129,6 +129,22 @@ CASES = {
     "on_bad_label": (
         loss(on_bad_label="warn"), ValueError, "on_bad_label 'warn' 'raise' 'nan' 'ignore'"),
     "ignore_index": (loss(ignore_index=1.5), TypeError, "ignore_index 1.5 int"),
+    "z_loss below 0": (loss(z_loss=-1e-9), ValueError, "z_loss -1e-09 0"),
+    "z_loss NaN": (loss(z_loss=np.nan), ValueError, "z_loss nan"),
+    "z_loss infinite": (loss(z_loss=np.inf), ValueError, "z_loss inf"),
+    "z_loss a string": (loss(z_loss="a"), TypeError, "z_loss 'a' number"),
+    "no z_loss": (loss(z_loss=None), TypeError, "z_loss None number"),
+    "softcap 0": (loss(softcap=0), ValueError, "softcap 0.0 positive"),
+    "softcap below 0": (loss(softcap=-30.0), ValueError, "softcap -30.0 positive"),
+    "softcap NaN": (loss(softcap=np.nan), ValueError, "softcap nan positive"),
+    "softcap infinite": (loss(softcap=np.inf), ValueError, "softcap inf positive"),
+    "softcap an array": (loss(softcap=[1.0, 2.0]), TypeError, "softcap [1.0, 2.0] number"),
+    "temperature 0": (loss(temperature=0.0), ValueError, "temperature 0.0 positive"),
+    "temperature below 0": (loss(temperature=-1), ValueError, "temperature -1.0 positive"),
+    "temperature NaN": (loss(temperature=np.nan), ValueError, "temperature nan positive"),
+    "temperature infinite": (loss(temperature=np.inf), ValueError, "temperature inf positive"),
+    "temperature complex": (loss(temperature=1j), TypeError, "temperature 1j number"),
+    "no temperature": (loss(temperature=None), TypeError, "temperature None number"),
     "ignored probabilities": (loss(targets=X, ignore_index=0), ValueError, "ignore_index"),
     "no classes": (loss(logits=EMPTY((2, 0))), ValueError, "logits (2, 0) class"),
     # bad labels: the first row that has one, and its value
@@ -293,6 +309,21 @@ def test_out_is_untouched_after_a_bad_label(targets):
             fastbp.softmax_cross_entropy_with_grad(x, targets, out=into)
         with pytest.raises(IndexError):
             fastbp.softmax_cross_entropy_backward(1.0, x, targets, out=into)
+        np.testing.assert_array_equal(into, before)
+
+
+OPTIONS = {"z_loss": -1, "softcap": 0, "temperature": np.nan, "label_smoothing": 2, "empty": "one"}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_out_is_untouched_after_a_bad_option(option):
+    out, x = np.full((2, 3), 7, np.float32), X.copy()
+    for into in (out, x):
+        before = into.copy()
+        for name in LOSSES[1:]:
+            args = (np.float32(1),) * name.endswith("backward") + (x, LABELS)
+            with pytest.raises(ValueError, match=option):
+                getattr(fastbp, name)(*args, **{option: OPTIONS[option]}, out=into)
         np.testing.assert_array_equal(into, before)
 
 

@@ -1,19 +1,25 @@
 """Every operation of the table against the reference: shapes, layouts, out, special values.
 
 The table says how an error is measured and how large it may be; see `fastbp.testing.OPS`.
+
+One thread computes here, but for a few large inputs: that several return the same bits is shown in
+test_bits, and the parallel loops of all operations would take as long to compile as these tests.
 """
 
 import dataclasses
 import inspect
 import itertools
+from functools import cache
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from options import each
 
 import fastbp
 from fastbp import layers, reference, testing
 from fastbp.__main__ import main
+from fastbp.cpu import run
 from fastbp.testing import OPS, Arguments, check
 from fastbp.testing.check import error_of_reference
 from fastbp.testing.errors import flat
@@ -23,16 +29,39 @@ DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
 SHAPES = [
     (0, 3), (1, 1), (5, 1), (1, 16), (3, 1), (2, 3), (5, 7), (37, 16), (3, 17), (33, 10), (5, 32),
     (3, 33), (4, 63), (4, 64), (4, 65), (3, 1000), (2, 4097),
-    (40, 1000), (1, 40000),  # large enough for several threads
 ]  # fmt: skip
+LARGE = [(40, 1000), (1, 40000)]  # enough for several threads
 # BLAS libraries sum in an order that depends on shape and layout, and so their bits do.
 EXACT_BITS = [name for name in OPS if not name.startswith("linear")]
 # Arguments (n_rows, n_columns) or with one number for each row.
 BY_ROW = {"x", "y", "dy", "logits", "probs", "targets", "sample_weight", "dloss"}
 
+# One of each kernel; other variants differ in options, which know nothing of layouts and sizes.
+FIRST = [
+    name for i, name in enumerate(OPS)
+    if name.partition("[")[0] not in [other.partition("[")[0] for other in list(OPS)[:i]]
+    or name.endswith(("with_grad[probabilities]", "with_grad[sparse]"))
+]  # fmt: skip
+
 operations = pytest.mark.parametrize("name", OPS)
-operations_of_fixed_bits = pytest.mark.parametrize("name", EXACT_BITS)
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
+
+
+@pytest.fixture(autouse=True)
+def one_thread(request, monkeypatch):
+    if request.node.originalname != "test_large_inputs":
+        monkeypatch.setattr(run, "PARALLEL_FROM", 10**12)
+
+
+def in_one_dtype_or_both(names, both=FIRST):
+    """(name, dtype): all in float32, one of each kernel in float64 too."""
+    cases = [(name, dtype) for name in names for dtype in DTYPES if name in both or dtype == "f4"]
+    return pytest.mark.parametrize(("name", "dtype"), cases, ids=str)
+
+
+# A loss alone is that of `_with_grad`, in kernels of its own that take as long to compile.
+IN_BOTH = [name for name in OPS if name in FIRST or name.replace("[", "_with_grad[") not in OPS]
+in_dtypes = in_one_dtype_or_both(OPS, IN_BOTH)
 
 
 def arguments_for(name, shape, dtype, seed=0):
@@ -53,7 +82,13 @@ def assert_same_bits(actual, expected):
 
 
 def snapshot(named):
-    return {key: np.array(value) for key, value in named.items()}
+    return {key: each(np.array, value) for key, value in named.items()}
+
+
+def assert_unchanged(named, before):
+    for key, value in named.items():
+        for now, then in zip(as_tuple(value), as_tuple(before[key]), strict=True):
+            assert_array_equal(now, then, err_msg=f"{key} was changed")
 
 
 def takes(name, parameter):
@@ -63,9 +98,20 @@ def takes(name, parameter):
 # accuracy -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{s[0]}x{s[1]}")
-@dtypes
-@operations
+def shape_name(shape):
+    return f"{shape[0]}x{shape[1]}"
+
+
+@pytest.mark.parametrize("shape", LARGE, ids=shape_name)
+@pytest.mark.parametrize(
+    "name", ["softmax", "logsumexp", "sigmoid", "softmax_cross_entropy_with_grad[labels]"]
+)
+def test_large_inputs(name, shape):
+    test_operation_keeps_its_promise(name, DTYPES[0], shape)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=shape_name)
+@in_dtypes
 def test_operation_keeps_its_promise(name, dtype, shape):
     operation = OPS[name]
     arguments = arguments_for(name, shape, dtype)
@@ -76,8 +122,7 @@ def test_operation_keeps_its_promise(name, dtype, shape):
     for part in as_tuple(result):
         assert isinstance(part, np.ndarray | np.floating)
         assert part.dtype == dtype
-    for key, value in operation.named(arguments).items():
-        assert_array_equal(value, before[key], err_msg=f"{key} was changed")
+    assert_unchanged(operation.named(arguments), before)
     error = operation.measure(arguments, result)
     assert error <= operation.promise + error_of_reference(dtype)
 
@@ -126,21 +171,18 @@ def test_a_wrong_digit_is_found(name, dtype):
         assert operation.measure(arguments, result) == inf
 
 
-def test_losses_agree_with_each_other():
+LOSSES = [name for name in OPS if name.startswith("softmax_cross_entropy[")]
+
+
+@in_one_dtype_or_both(LOSSES, IN_BOTH)
+def test_losses_agree_with_each_other(name, dtype):
     """The loss of `_with_grad` is that of the plain function, bit for bit."""
-    for dtype in DTYPES:
-        for name in OPS:
-            function, _, variant = name.partition("[")
-            if function != "softmax_cross_entropy_with_grad":
-                continue
-            arguments = arguments_for(name, (33, 10), dtype)
-            loss, dlogits = OPS[name].call(arguments)
-            assert_same_bits(OPS[f"softmax_cross_entropy[{variant}"].call(arguments), loss)
-            one = np.ones(np.shape(loss), dtype)[()]
-            backward = fastbp.softmax_cross_entropy_backward(
-                one, *arguments.args, **arguments.kwargs
-            )
-            assert_same_bits(backward, dlogits)
+    arguments = arguments_for(name, (33, 10), dtype)
+    loss, dlogits = OPS[name.replace("[", "_with_grad[")].call(arguments)
+    assert_same_bits(OPS[name].call(arguments), loss)
+    one = np.ones(np.shape(loss), dtype)[()]
+    backward = fastbp.softmax_cross_entropy_backward(one, *arguments.args, **arguments.kwargs)
+    assert_same_bits(backward, dlogits)
 
 
 # layouts ------------------------------------------------------------------------------------------
@@ -193,28 +235,37 @@ LAYOUTS = {
     "swapped bytes": lambda a: a.astype(a.dtype.newbyteorder()),
     "a subclass": as_subclass,
 }
-LAYOUT_SHAPES = [(6, 1), (5, 7), (4, 130), (36, 1000)]
+
+
+def shapes_for(name):
+    """A column, short rows, rows with a tail; and of one of each kernel many of them."""
+    return [(6, 1), (5, 7), (4, 130)] + [(36, 1000)] * (name in FIRST)
+
+
+@cache
+def called(name, shape, dtype):
+    arguments = arguments_for(name, shape, dtype)
+    return arguments, OPS[name].call(arguments)
+
+
+def arrays_only(function):
+    return lambda value: function(value) if isinstance(value, np.ndarray) else value
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@dtypes
-@operations
+@in_one_dtype_or_both(OPS)
 def test_layout_does_not_matter(name, dtype, layout):
-    operation = OPS[name]
-    for shape in LAYOUT_SHAPES:
-        arguments = arguments_for(name, shape, dtype)
-        named = {
-            key: LAYOUTS[layout](value) if isinstance(value, np.ndarray) else value
-            for key, value in operation.named(arguments).items()
-        }
+    operation, there = OPS[name], arrays_only(LAYOUTS[layout])
+    for shape in shapes_for(name):
+        arguments, expected = called(name, shape, dtype)
+        named = {key: each(there, v) for key, v in operation.named(arguments).items()}
         before = snapshot(named)
         result = operation.function(**named)
-        for key, value in named.items():
-            assert_array_equal(value, before[key], err_msg=f"{key} was changed")
+        assert_unchanged(named, before)
         for part in as_tuple(result):
             assert type(part) is np.ndarray or isinstance(part, np.floating)
         if name in EXACT_BITS:
-            assert_same_bits(result, operation.call(arguments))
+            assert_same_bits(result, expected)
         else:
             assert operation.measure(arguments, result) <= operation.promise
 
@@ -239,31 +290,29 @@ def middle_back(a):
     return np.reshape(a, 6) if np.ndim(a) == 2 else a
 
 
+# (axis, how rows get there, and back, how numbers of a row get there)
 AXES = {
-    "0": (0, rows_along_axis_0, columns_back),
-    "-2": (-2, rows_along_axis_0, columns_back),
-    "1 of 3": (1, in_the_middle, middle_back),
-    "-2 of 3": (-2, in_the_middle, middle_back),
+    "0": (0, rows_along_axis_0, columns_back, lambda a: a),
+    "-2": (-2, rows_along_axis_0, columns_back, lambda a: a),
+    "1 of 3": (1, in_the_middle, middle_back, lambda a: a.reshape(2, 3, -1)),
+    "-2 of 3": (-2, in_the_middle, middle_back, lambda a: a.reshape(2, 3, -1)),
 }
 
 
 @pytest.mark.parametrize("axis", AXES)
-@dtypes
-@pytest.mark.parametrize("name", [name for name in OPS if takes(name, "axis")])
+@in_one_dtype_or_both(name for name in OPS if takes(name, "axis"))
 def test_axis(name, dtype, axis):
     operation = OPS[name]
-    axis, there, back = AXES[axis]
-    for n_columns in (1, 5, 40, 7000):
-        arguments = arguments_for(name, (6, n_columns), dtype)
-        named = operation.named(arguments)
-        moved = {
-            key: there(value) if key in BY_ROW and isinstance(value, np.ndarray) else value
-            for key, value in named.items()
-        }
+    axis, there, back, numbers_there = AXES[axis]
+    for n_columns in (1, 5, 40, *([7000] if name in FIRST else [])):
+        arguments, expected = called(name, (6, n_columns), dtype)
+        moved = dict(operation.named(arguments))
+        for key, value in moved.items():
+            if key in BY_ROW:
+                way = numbers_there if isinstance(value, tuple) else there
+                moved[key] = each(arrays_only(way), value)
         result = operation.function(**moved, axis=axis)
-        assert_same_bits(
-            tuple(back(part) for part in as_tuple(result)), as_tuple(operation.call(arguments))
-        )
+        assert_same_bits(tuple(back(part) for part in as_tuple(result)), as_tuple(expected))
 
 
 @dtypes
@@ -314,13 +363,12 @@ WITH_OUT = [name for name in OPS if takes(name, "out")]
 
 
 @pytest.mark.parametrize("out", OUTS)
-@dtypes
-@pytest.mark.parametrize("name", WITH_OUT)
+@in_one_dtype_or_both(WITH_OUT)
 def test_out(name, dtype, out):
     operation = OPS[name]
-    for shape in [(5, 7), (36, 1000)]:
-        arguments = arguments_for(name, shape, dtype)
-        expected = as_tuple(operation.call(arguments))
+    for shape in shapes_for(name):
+        arguments, expected = called(name, shape, dtype)
+        expected = as_tuple(expected)
         result = OUTS[out](expected[-1].shape, dtype)
         if result.size:
             result[...] = nan
@@ -353,17 +401,16 @@ def replaceable(name):
 def test_in_place(name, dtype):
     operation = OPS[name]
     for parameter in replaceable(name):
-        for shape, order in itertools.product([(5, 7), (3, 130), (36, 1000)], "CF"):
-            arguments = arguments_for(name, shape, dtype)
-            expected = as_tuple(operation.call(arguments))
+        for shape, order in itertools.product(shapes_for(name), "CF"):
+            arguments, expected = called(name, shape, dtype)
+            expected = as_tuple(expected)
             named = dict(operation.named(arguments))
             named[parameter] = out = named[parameter].copy(order=order)
             others = snapshot({key: value for key, value in named.items() if key != parameter})
             returned = as_tuple(operation.function(**named, out=out))
             assert returned[-1] is out
             assert_same_bits(returned, expected)
-            for key, value in others.items():
-                assert_array_equal(named[key], value, err_msg=f"{key} was changed")
+            assert_unchanged({key: named[key] for key in others}, others)
 
 
 # kinds of input -----------------------------------------------------------------------------------
@@ -373,11 +420,11 @@ def listed(value):
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
-@operations
+@pytest.mark.parametrize("name", IN_BOTH)
 def test_lists_are_float64(name):
     operation = OPS[name]
     arguments = arguments_for(name, (5, 7), DTYPES[1])
-    named = {key: listed(value) for key, value in operation.named(arguments).items()}
+    named = {key: each(listed, value) for key, value in operation.named(arguments).items()}
     result = operation.function(**named)
     if name in EXACT_BITS:
         assert_same_bits(result, operation.call(arguments))
@@ -401,11 +448,11 @@ def test_integers_and_bools_are_float64(kind):
 def test_labels_of_any_width(kind):
     x = arguments_for("softmax", (33, 10), DTYPES[0]).args[0]
     labels = np.random.default_rng(0).integers(10, size=33)
+    function = fastbp.softmax_cross_entropy
     several = ({}, {"ignore_index": 3}, {"label_smoothing": 0.1})
-    for options in several[: 3 if kind in ("i4", "u1") else 2]:  # each kind is compiled
-        expected = fastbp.softmax_cross_entropy_with_grad(x, labels, **options)
-        actual = fastbp.softmax_cross_entropy_with_grad(x, labels.astype(kind), **options)
-        assert_same_bits(actual, expected)
+    for options in several[: 3 if kind == "i4" else 2]:  # each kind is compiled
+        expected = function(x, labels, **options)
+        assert_same_bits(function(x, labels.astype(kind), **options), expected)
 
 
 def test_the_first_float_decides():

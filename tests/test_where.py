@@ -5,6 +5,9 @@ may be NaN, and a row that has nothing else is no accident.
 """
 
 import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -169,7 +172,7 @@ def test_special_values_that_are_seen(name, dtype, n_columns):
     function = getattr(fastbp, name)
     others = [i for i in range(len(x)) if i != 3]
     before = function(x, where=where)[others]
-    minus = {j: -inf for j in range(1, n_columns, 2)}
+    minus = dict.fromkeys(range(1, n_columns, 2), -inf)
     for values, whole in (
         ({1: nan}, nan),
         ({n_columns - 1 - n_columns % 2: nan}, nan),
@@ -354,6 +357,29 @@ def test_number_of_threads_does_not_matter(name, shape, monkeypatch):
                 same_bits(getattr(fastbp, name)(x, where=where), expected)
         finally:
             numba.set_num_threads(before)
+
+
+DIGEST = """
+import hashlib, numpy as np, fastbp
+digest, rng = hashlib.sha256(), np.random.default_rng(0)
+for dtype in ("f4", "f8"):
+    for shape in ((40, 1000), (3300, 10), (3, 20_011)):
+        x, where = rng.standard_normal(shape).astype(dtype), rng.random(shape) < 0.5
+        for function in (fastbp.softmax, fastbp.log_softmax, fastbp.logsumexp):
+            digest.update(function(x, where=where).tobytes())
+print(digest.hexdigest())
+"""
+
+
+def test_three_threads_give_the_bits_of_one():
+    found = set()
+    for n in (1, 3):
+        process = subprocess.run(
+            [sys.executable, "-W", "error", "-c", DIGEST], check=True, capture_output=True,
+            text=True, env={**os.environ, "NUMBA_NUM_THREADS": str(n)},
+        )  # fmt: skip
+        found.add(process.stdout)
+    assert len(found) == 1
 
 
 # errors -------------------------------------------------------------------------------------------

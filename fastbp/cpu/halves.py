@@ -34,7 +34,7 @@ BY_NAME = {str(kind): kind for kind in (FLOAT16, BFLOAT16)}
 
 # 2^112 makes of a float16's bits, moved to the place of a float32's, its value.
 REBIAS_16 = 2.0**112
-INFINITY_32, SIGN_32 = 0x7F800000, 0x80000000
+INFINITY_32, QUIET_32, SIGN_32 = 0x7F800000, 0x00400000, 0x80000000
 
 
 def _like(value: ir.Value, element: ir.Type) -> ir.Type:
@@ -73,15 +73,16 @@ def from_float32(context: Any, b: ir.IRBuilder, numbers: ir.Value, half: Half) -
         return b.bitcast(b.fptrunc(numbers, _like(numbers, ir.HalfType())), i16)
     bits = b.bitcast(numbers, i32)
     is_nan = b.fcmp_unordered("uno", numbers, numbers)
-    sign = b.lshr(b.and_(bits, _constant(bits, SIGN_32)), _constant(bits, 16))
     if half == BFLOAT16:
-        rounded = _dropped(b, bits, 16)
-        nan = b.or_(sign, _constant(bits, 0x7FC0))
-        return b.trunc(b.select(is_nan, nan, rounded), i16)
+        quiet = b.or_(bits, _constant(bits, QUIET_32))
+        rounded = b.select(is_nan, quiet, _rounded(b, bits, 16))
+        return b.trunc(b.lshr(rounded, _constant(bits, 16)), i16)
+    sign = b.lshr(b.and_(bits, _constant(bits, SIGN_32)), _constant(bits, 16))
     magnitude = b.and_(bits, _constant(bits, SIGN_32 - 1))
     too_large = _constant(bits, 0x47800000)  # 65536
     magnitude = b.select(b.icmp_unsigned("<", magnitude, too_large), magnitude, too_large)
-    normal = _dropped(b, b.sub(magnitude, _constant(bits, 112 << 23)), 13)
+    normal = _rounded(b, b.sub(magnitude, _constant(bits, 112 << 23)), 13)
+    normal = b.lshr(normal, _constant(bits, 13))
     # Added to 1/2, a number below 2^-14 loses just the bits that a subnormal has no room for.
     half_ = _constant(numbers, 0.5)
     shifted = b.bitcast(b.fadd(b.bitcast(magnitude, numbers.type), half_), i32)
@@ -92,10 +93,10 @@ def from_float32(context: Any, b: ir.IRBuilder, numbers: ir.Value, half: Half) -
     return b.trunc(b.or_(result, sign), i16)
 
 
-def _dropped(b: ir.IRBuilder, bits: ir.Value, n: int) -> ir.Value:
-    """Without the lowest n bits, rounded to nearest, ties to even."""
+def _rounded(b: ir.IRBuilder, bits: ir.Value, n: int) -> ir.Value:
+    """Rounded to nearest, ties to even, in all but the lowest n bits, which are still there."""
     odd = b.and_(b.lshr(bits, _constant(bits, n)), _constant(bits, 1))
-    return b.lshr(b.add(b.add(bits, odd), _constant(bits, (1 << (n - 1)) - 1)), _constant(bits, n))
+    return b.add(b.add(bits, odd), _constant(bits, (1 << (n - 1)) - 1))
 
 
 def _has_conversions(context: Any) -> bool:

@@ -89,10 +89,12 @@ def reduce_rows_if_small(kernel: int, x: Array, out: Array) -> bool:
     return True
 
 
-def label_loss_if_small(kernel: int, x: Array, labels: Array, dx: Any) -> tuple[bool, float]:
+def label_loss_if_small(
+    kernel: int, x: Array, labels: Array, nothing: Array, dx: Any
+) -> tuple[bool, float]:
     """(whether it was computed, the mean loss) of softmax_cross_entropy with labels and no options.
 
-    The gradient goes to dx, if that is not None.
+    The gradient goes to dx, if that is not None. `nothing` stands for weights.
     """
     n_rows, n = x.shape
     if x.size >= ONE_BLOCK or x.size == 0 or labels.shape[0] != n_rows or not contiguous(x):
@@ -108,7 +110,6 @@ def label_loss_if_small(kernel: int, x: Array, labels: Array, dx: Any) -> tuple[
         k: Any = np.int64(labels[i])
         if k < 0 or k >= n:
             return False, 0.0
-    nothing = np.empty(0, x.dtype)
     sums = np.empty((1, 2))
     denominator = float(n_rows)
     given = (x, labels, nothing, 0, False, True)
@@ -118,7 +119,7 @@ def label_loss_if_small(kernel: int, x: Array, labels: Array, dx: Any) -> tuple[
 
 
 def target_loss_if_small(
-    kernel: int, x: Array, targets: Array, smoothing: Array, dx: Any
+    kernel: int, x: Array, targets: Array, smoothing: Array, nothing: Array, dx: Any
 ) -> tuple[bool, float]:
     """The same with probabilities."""
     n_rows = x.shape[0]
@@ -131,7 +132,6 @@ def target_loss_if_small(
             return False, 0.0
         if targets.ctypes.data == dx.ctypes.data or not same_or_apart(targets, dx):
             return False, 0.0
-    nothing = np.empty(0, x.dtype)
     sums = np.empty((1, 2))
     denominator = float(n_rows)
     given = (x, targets, None, smoothing)

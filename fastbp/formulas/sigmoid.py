@@ -30,6 +30,13 @@ def sigmoid(x: Number) -> Number:
     return fma(residual, reciprocal, q)
 
 
+def sigmoid_quickly(x: Number) -> Number:
+    """σ(x) in fewer operations, for results that are rounded to 16 bits; error <= 4.5 ULP."""
+    one = 1.0 / UNBIAS[x.bits]
+    z, _ = biased_exp_quick_pair(-abs(x))
+    return where(x < 0.0, z, one) * (1.0 / (z + one))
+
+
 def sigmoid_slope(x: Number) -> Number:
     """σ'(x) = z / (1 + z)², z = e^-|x|: exact in both tails, where y(1 - y) is 0; <= 1.5 ULP."""
     z, z_lo = exp_pair(-abs(x))

@@ -45,8 +45,11 @@ def map_rows(kernel: Kernel, inputs: dict[str, Array], axis: Axis, out: Array | 
     return put_back(y, out, axes)
 
 
-def map_element(kernel: Kernel, x: Any, out: Array | None) -> Any:
-    """`map_elements` for one input, in less than 1 µs where there is nothing to convert."""
+def map_element(kernel: Kernel, x: Any, out: Array | None, of_16_bits: Kernel | None = None) -> Any:
+    """`map_elements` for one input, in less than 1 µs where there is nothing to convert.
+
+    Numbers of 16 bits may have a kernel of their own.
+    """
     if type(x) is np.ndarray:
         dtype = x.dtype
         entry = small.get((kernel, dtype.num, x.ndim))
@@ -55,8 +58,9 @@ def map_element(kernel: Kernel, x: Any, out: Array | None) -> Any:
             if (out is None or fits(out, dtype, x.ndim)) and entry[0](entry[1], x, result):
                 return result
     x = as_values(x, "x")
-    result = map_elements(kernel, {"x": x}, out)
-    remember(map_elements_if_small, kernel, (x.dtype.char, x.ndim), x, x)
+    used = kernel if of_16_bits is None or x.dtype.itemsize > 2 else of_16_bits
+    result = map_elements(used, {"x": x}, out)
+    remember(map_elements_if_small, used, (x.dtype.char, x.ndim), x, x, called=kernel)
     return result
 
 
@@ -147,9 +151,14 @@ def reduce_rows(
     return result[()] if out is None and not shape else result
 
 
-def remember(if_small: Kernel, kernel: Kernel, key: Any, x: Array, *others: Any) -> None:
-    """Let later calls with arguments such as these try a function of `cpu.small` first."""
-    name, code = (kernel, x.dtype.num, x.ndim), address(kernel, key)
+def remember(
+    if_small: Kernel, kernel: Kernel, key: Any, x: Array, *others: Any, called: Any = None
+) -> None:
+    """Let later calls with arguments such as these try a function of `cpu.small` first.
+
+    They will ask for the kernel that is `called`, if that is another one.
+    """
+    name, code = (called or kernel, x.dtype.num, x.ndim), address(kernel, key)
     if x.ndim and code is not None and name not in small:
         small[name] = shared_function(if_small, 0, x, *others), code
 

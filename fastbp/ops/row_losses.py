@@ -186,9 +186,9 @@ def _sparse(indices: Array, given: Array, logits: Array, rows_shape: tuple[int, 
             "a few for each row"
         )
     same_shape(given, "targets' weights", indices.shape, "its indices")
-    shape = math.prod(rows_shape), indices.shape[-1]
     given = of_dtype(as_values(given, "targets"), computed_in(logits.dtype))
-    return Targets(None, _native(indices).reshape(shape), given.reshape(shape))
+    last = (len(rows_shape),)
+    return Targets(None, rows_of(_native(indices), last), rows_of(given, last))
 
 
 def _native(array: Array) -> Array:

@@ -18,10 +18,12 @@ from ..formulas.sigmoid import (
 from ..formulas.sigmoid import (
     sigmoid_backward_of_input,
     sigmoid_backward_of_output,
+    sigmoid_quickly,
 )
 from .calls import map_element, map_elements_of_two
 
 sigmoid_kernel = elementwise.map_one(sigmoid_formula)
+sigmoid_kernel_of_16_bits = elementwise.map_one(sigmoid_quickly)
 log_sigmoid_kernel = elementwise.map_one(log_sigmoid_formula)
 sigmoid_backward_of_input_kernel = elementwise.map_two(sigmoid_backward_of_input)
 sigmoid_backward_of_output_kernel = elementwise.map_two(sigmoid_backward_of_output)
@@ -62,7 +64,7 @@ def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Any:
     >>> fastbp.sigmoid([0.0, 2.0])
     array([0.5       , 0.88079708])
     """
-    return map_element(sigmoid_kernel, x, out)
+    return map_element(sigmoid_kernel, x, out, sigmoid_kernel_of_16_bits)
 
 
 def sigmoid_backward(

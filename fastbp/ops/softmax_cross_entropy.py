@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays import Array, put_back, rows_to_write
-from ..checks import FLOATS, as_values, computed_in, of_dtype, same_shape
+from ..checks import as_values, computed_in, of_dtype, same_shape
 from ..cpu.index_losses import index_blocks
 from ..cpu.label_losses import label_blocks
 from ..cpu.run import Kernel, address, launch, shared_function
@@ -286,9 +286,9 @@ def _small_loss(logits: Any, targets: Any, dx: Any, options: tuple[Any, ...]) ->
     for given, default in zip(options, _DEFAULTS, strict=True):
         if given is not default and (type(given) is not type(default) or given != default):
             return None
-    function, code, *smoothing = entry
-    done, loss = function(code, logits, targets, *smoothing, dx)
-    return as_number(loss, logits.dtype) if done else None
+    function, code, *others = entry
+    done, loss = function(code, logits, targets, *others, dx)
+    return as_number(loss, others[-1].dtype) if done else None
 
 
 def _remember(problem: RowLoss, dx: Array | None) -> None:
@@ -296,19 +296,22 @@ def _remember(problem: RowLoss, dx: Array | None) -> None:
     p = problem
     weights = p.class_weight.size or p.sample_weight.size or p.smoothing
     changed = p.z_loss or p.softcap is not None or p.temperature != 1.0
-    if p.logits.ndim != 2 or p.axes != (1,) or p.logits.dtype not in FLOATS or weights or changed:
+    if p.logits.ndim != 2 or p.axes != (1,) or weights or changed:
         return
     kernel, key, (x, *targets) = _kernel(p, _ONE, dx)
     name = x.dtype.num, targets[0].dtype.num, targets[0].ndim, dx is None
     code = address(kernel, key)
     if name in _small or code is None:
         return
+    others = [p.sample_weight]  # empty, and of the loss's dtype
     if p.targets.probabilities is not None:
-        smoothing = targets[2]
-        function = shared_function(target_loss_if_small, 0, x, targets[0], smoothing, dx)
-        _small[name] = function, code, smoothing
+        others = [targets[2], *others]
+        function = shared_function(target_loss_if_small, 0, x, targets[0], *others, dx)
     elif p.targets.given is None:
-        _small[name] = shared_function(label_loss_if_small, 0, x, targets[0], dx), code
+        function = shared_function(label_loss_if_small, 0, x, targets[0], *others, dx)
+    else:
+        return
+    _small[name] = function, code, *others
 
 
 def _kernel(p: RowLoss, dloss: Array, dx: Array | None) -> tuple[Kernel, Any, tuple[Any, ...]]:

@@ -154,10 +154,10 @@ def ulps_of_gradient(result: Any, exact: Any, named: Named) -> float:
     several = np.count_nonzero(u, axis=-1, keepdims=True) > 1
     of_loss = exact - by_z_loss
     terms = np.where(several, np.maximum(of_loss + u, u), np.abs(of_loss))
-    terms = np.fmax(terms, np.abs(by_z_loss))
+    terms = np.fmax(np.fmax(terms, np.abs(by_z_loss)), np.abs(exact))
     unit = spacing(or_result(terms, exact, _dtype(result)), _dtype(result))
-    of_p = np.fmax(p * u_sum * slope, np.abs(by_z_loss)) * np.fmax(c, of_lse)
-    unit = np.fmax(unit, spacing(or_result(of_p, exact, _dtype(result)), _dtype(result)))
+    of_p = or_result(p * u_sum * slope + np.abs(by_z_loss), exact, _dtype(result))
+    unit = np.fmax(unit, np.fmax(c, of_lse) * spacing(of_p, _dtype(result)))
     return _worst(errors(result, exact, unit))
 
 

@@ -3,6 +3,7 @@
 `linear` is exempt: its products are the BLAS library's.
 """
 
+import importlib
 import inspect
 import json
 import os
@@ -17,6 +18,7 @@ import pytest
 from options import each
 
 import fastbp
+from fastbp.ops import calls
 from fastbp.testing import OPS
 
 NAMES = [name for name in OPS if not name.startswith("linear")]
@@ -101,7 +103,8 @@ def taken(named, rows):
 @pytest.mark.parametrize("name", [name for name in NAMES if is_of_rows(name)])
 def test_a_row_does_not_depend_on_its_batch(name, dtype):
     function = OPS[name].function
-    for n_columns in (1, 2, 5, 16, 17, 32, 33, 64, 65, 100, 1000, 4097):
+    widths = (1, 2, 5, 16, 17, 32, 33, 64, 65, 100, 1000, 4097)
+    for n_columns in widths if OPS[name].is_plain else widths[1::4]:
         named = per_row(name, OPS[name].named(arguments_for(name, (40, n_columns), dtype)))
         whole = function(**named)
         parts = whole if isinstance(whole, tuple) else (whole,)
@@ -180,7 +183,17 @@ def test_small_inputs_in_parallel(name, dtype, threads, monkeypatch):
         serial = bits(OPS[name].call(arguments))
         with monkeypatch.context() as patch:
             patch.setattr(run, "PARALLEL_FROM", 0)
+            forget_small_calls(patch)
             assert bits(OPS[name].call(arguments)) == serial
+
+
+def forget_small_calls(patch):
+    """So that small calls take the way of large ones."""
+    losses = importlib.import_module("fastbp.ops.softmax_cross_entropy")
+    patch.setattr(calls, "small", {})
+    patch.setattr(calls, "remember", lambda *_, **__: None)
+    patch.setattr(losses, "_small", {})
+    patch.setattr(losses, "_remember", lambda *_: None)
 
 
 def test_the_parallel_path_is_what_runs(threads, monkeypatch):
@@ -188,6 +201,7 @@ def test_the_parallel_path_is_what_runs(threads, monkeypatch):
     from fastbp.cpu import run
 
     threads(2)
+    forget_small_calls(monkeypatch)
     taken_paths = []
     for path in ("serial", "_launch_parallel"):
         original = getattr(run, path)
@@ -277,11 +291,7 @@ def digests(which, shapes, **environment):
 # Every formula and every way along a row once, as each processor has to compile them.
 FORMULAS = [
     "softmax",
-    "softmax_backward",
-    "log_softmax",
     "log_softmax_backward",
-    "logsumexp",
-    "sigmoid",
     "sigmoid_backward[x]",
     "log_sigmoid",
     "softmax_cross_entropy_with_grad[labels]",

@@ -49,7 +49,8 @@ def kernels(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-COMPILED = (run.entries, run._addresses, run._loops, run._functions)  # all that a process has compiled or loaded
+# All that a process has compiled or loaded.
+COMPILED = (run.entries, run._addresses, run._loops, run._functions)
 
 
 def forget():

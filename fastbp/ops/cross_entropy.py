@@ -141,8 +141,8 @@ def cross_entropy_backward(
 
     Notes
     -----
-    dprobs = -dloss t / p, over the number of rows if reduction is "mean"; within 1.5 ULP. Where t
-    is 0 it is 0, even at p = 0.
+    dprobs = -dloss t / p, over the number of rows if reduction is "mean"; within 1.5 ULP, of 16
+    bits within 0.501. Where t is 0 it is 0, even at p = 0.
 
     Examples
     --------

@@ -61,8 +61,8 @@ def softmax_cross_entropy_grad_hess(
     Parameters
     ----------
     margins : array_like, (n_rows, n_classes)
-        Raw scores, before any softmax; float32 or float64, integers become float64. With
-        ``layout="classes"`` also flat, of length n_classes · n_rows.
+        Raw scores, before any softmax; float32, float64, float16 or bfloat16, integers become
+        float64. With ``layout="classes"`` also flat, of length n_classes · n_rows.
     labels : array_like, (n_rows,)
         The rows' classes: integers of any width, or floats that are whole numbers.
     sample_weight : array_like, (n_rows,), optional
@@ -161,7 +161,8 @@ def sigmoid_cross_entropy_grad_hess(
     Parameters
     ----------
     margins : array_like
-        Raw scores of any shape, before any sigmoid; float32 or float64, integers become float64.
+        Raw scores of any shape, before any sigmoid; float32, float64, float16 or bfloat16, integers
+        become float64.
     labels : array_like, shaped as margins
         0 to 1: classes, or probabilities.
     sample_weight : array_like, optional

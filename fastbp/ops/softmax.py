@@ -67,7 +67,8 @@ def softmax(
     Parameters
     ----------
     x : array_like
-        Values of any shape; float32 or float64, integers and bools become float64.
+        Values of any shape; float32, float64, float16 or bfloat16, integers and bools become
+        float64.
     axis : int, tuple of ints or None
         The axes over which a row's sum runs; None is the whole array.
     where : array_like of bool, optional
@@ -89,8 +90,9 @@ def softmax(
 
     Notes
     -----
-    Within 2 ULP of the exact value, subnormal results included, whatever the offset of x. A row
-    with a NaN or a +inf, or of -inf alone, is NaN; -inf among numbers gives exactly 0.
+    Within 2 ULP of the exact value, subnormal results included, whatever the offset of x; of 16
+    bits, which are computed in float32, within 0.501 ULP. A row with a NaN or a +inf, or of -inf
+    alone, is NaN; -inf among numbers gives exactly 0.
 
     Examples
     --------
@@ -143,8 +145,9 @@ def softmax_backward(
 
     Notes
     -----
-    Within 5 eps of the row's largest entry. As Σ y = 1, dy may be shifted, and is by its value
-    where y is largest, so that confident rows lose nothing: y (1 - y) is 0 where y rounds to 1.
+    Within 5 eps of the row's largest entry, of 16 bits within 0.501. As Σ y = 1, dy may be shifted,
+    and is by its value where y is largest, so that confident rows lose nothing: y (1 - y) is 0
+    where y rounds to 1.
 
     Examples
     --------
@@ -176,7 +179,8 @@ def log_softmax(
     Parameters
     ----------
     x : array_like
-        Values of any shape; float32 or float64, integers and bools become float64.
+        Values of any shape; float32, float64, float16 or bfloat16, integers and bools become
+        float64.
     axis : int, tuple of ints or None
         The axes over which a row's sum runs; None is the whole array.
     where : array_like of bool, optional
@@ -196,8 +200,8 @@ def log_softmax(
 
     Notes
     -----
-    Within 2 ULP, the tiny logarithm of a probability near 1 included. Special values as `softmax`;
-    -inf among numbers gives -inf.
+    Within 2 ULP, of 16 bits within 0.501, the tiny logarithm of a probability near 1 included.
+    Special values as `softmax`; -inf among numbers gives -inf.
 
     Examples
     --------
@@ -264,8 +268,8 @@ def log_softmax_backward(
 
     Notes
     -----
-    Within 5 eps of the row's largest entry; a column whose probability exceeds 1/2 is computed
-    from 1 - exp(y), without cancellation.
+    Within 5 eps of the row's largest entry, of 16 bits within 0.501; a column whose probability
+    exceeds 1/2 is computed from 1 - exp(y), without cancellation.
 
     Examples
     --------
@@ -302,7 +306,8 @@ def logsumexp(
     Parameters
     ----------
     x : array_like
-        Values of any shape; float32 or float64, integers and bools become float64.
+        Values of any shape; float32, float64, float16 or bfloat16, integers and bools become
+        float64.
     axis : int, tuple of ints or None
         The axes that are summed over; None is the whole array.
     where : array_like of bool, optional
@@ -324,8 +329,9 @@ def logsumexp(
 
     Notes
     -----
-    Within 2 ULP of max(|m|, log Σ exp(x - m)), m = max x. A row with a NaN is NaN, else one with a
-    +inf is +inf; a row of -inf alone, or of nothing, is -inf.
+    Within 2 ULP of max(|m|, log Σ exp(x - m)), m = max x; of 16 bits within 0.501 ULP of that or of
+    the result, whichever is larger. A row with a NaN is NaN, else one with a +inf is +inf; a row of
+    -inf alone, or of nothing, is -inf.
 
     Examples
     --------
@@ -386,7 +392,8 @@ def logsumexp_backward(
 
     Notes
     -----
-    Within 2 ULP for the y given; that y is rounded changes all of a row by up to |y| eps / 2.
+    Within 2 ULP for the y given, of 16 bits within 0.501; that y is rounded changes all of a row by
+    up to |y| eps / 2.
 
     Examples
     --------

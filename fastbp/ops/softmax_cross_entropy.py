@@ -185,7 +185,8 @@ softcap, temperature, reduction, empty, on_bad_label
     within 3 ULP (3.5) of the larger of p Σu and u, whose difference it is. A z-loss adds a third
     term. Capped or divided logits are rounded once, so that entries of the gradient whose logit is
     c below the row's largest one are within 3.5 c ULP, and 6 c with a soft cap, for c > 1.
-    Ignored rows, and all rows where the mean's denominator is 0, have gradient 0.
+    Gradients of 16 bits are rounded to those once more. Ignored rows, and all rows where the mean's
+    denominator is 0, have gradient 0.
 
     Examples
     --------

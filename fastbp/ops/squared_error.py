@@ -92,7 +92,7 @@ def squared_error_with_grad(
     Notes
     -----
     dpred = 2 (pred - target), or with half pred - target, over the number of elements if
-    reduction is "mean"; within 1 ULP.
+    reduction is "mean"; within 1 ULP, of 16 bits within 0.501.
 
     Examples
     --------

@@ -26,12 +26,17 @@ def as_values(x: Any, name: str) -> Array:
     if x.dtype.kind in "biu":
         return x.astype(np.float64)  # type: ignore[no-any-return]
     if is_float(x.dtype):
-        native = x.dtype if x.dtype.isnative else x.dtype.newbyteorder("=")
-        return x.astype(native, copy=False)  # type: ignore[no-any-return]
+        return native(x)
     raise TypeError(
         f"{name} has dtype {x.dtype}; expected float32, float64, float16, bfloat16, integers "
         "or bools"
     )
+
+
+def native(x: Array) -> Array:
+    """x with its bytes in this machine's order, which kernels take for granted."""
+    dtype = x.dtype if x.dtype.isnative else x.dtype.newbyteorder("=")
+    return x.astype(dtype, copy=False)
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:
@@ -44,12 +49,7 @@ def as_mask(where: Any, x: Array) -> Array:
     mask = as_array(where, "where")
     if mask.dtype != np.bool_:
         raise TypeError(f"where has dtype {mask.dtype}; expected bool")
-    try:
-        return np.broadcast_to(mask, x.shape)
-    except ValueError:
-        raise ValueError(
-            f"where has shape {mask.shape}; expected one that broadcasts to {x.shape}, x's"
-        ) from None
+    return broadcast(mask, "where", x.shape, "x")
 
 
 def as_array(x: Any, name: str) -> Array:
@@ -85,6 +85,15 @@ def same_shape(x: Array, name: str, shape: tuple[int, ...], of: str) -> None:
     """x must be shaped as another argument."""
     if x.shape != shape:
         raise ValueError(f"{name} has shape {x.shape}; expected {shape}, the shape of {of}")
+
+
+def broadcast(x: Array, name: str, shape: tuple[int, ...], of: str) -> Array:
+    """x as a view that is shaped as another argument."""
+    try:
+        return np.broadcast_to(x, shape)
+    except ValueError:
+        expected = f"expected one that broadcasts to {shape}, the shape of {of}"
+        raise ValueError(f"{name} has shape {x.shape}; {expected}") from None
 
 
 def as_axis(axis: Any, ndim: int, name: str) -> int:
@@ -148,6 +157,14 @@ def as_out(out: Any, shape: tuple[int, ...], inputs: dict[str, Array], replaceab
             may = "expected all of it or nothing" if i < replaceable else "which is still read"
             raise ValueError(f"out overlaps {name}, {may}")
     return out
+
+
+def out_or_new(out: Any, inputs: dict[str, Array]) -> Array:
+    """An array for a result shaped as the first input, which out may be."""
+    x = next(iter(inputs.values()))
+    if out is None:
+        return np.empty(x.shape, x.dtype)
+    return as_out(out, x.shape, inputs, replaceable=1)
 
 
 def _same_memory(a: Array, b: Array) -> bool:

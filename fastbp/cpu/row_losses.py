@@ -33,6 +33,17 @@ NAN = float("nan")
 IGNORED, BAD = -1, -2
 
 
+# About so many logits are in a block of rows, and there are no more blocks.
+BLOCK, MOST_BLOCKS = 8192, 256
+
+
+def blocks_of_rows(n_rows: int, size: int) -> tuple[int, int]:
+    """Rows in a block, and blocks; by the shape alone, for a loss is the sum of its blocks'."""
+    n_blocks = max(1, min(MOST_BLOCKS, size // BLOCK))
+    block = -(-n_rows // n_blocks) or 1
+    return block, -(-n_rows // block)
+
+
 # which rows count ---------------------------------------------------------------------------------
 
 

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from .elementwise import PARALLEL_FROM
+from .row_losses import BLOCK
 from .vectors import call_kernel
 
 Array = np.ndarray[Any, Any]
 
-# So few logits are one block of `softmax_cross_entropy`.
-ONE_BLOCK = 16384
+# Fewer logits are one block, see `blocks_of_rows`.
+ONE_BLOCK = 2 * BLOCK
 
 
 def contiguous(x: Array) -> bool:
@@ -37,56 +38,48 @@ def same_or_apart(x: Array, y: Array) -> bool:
     return bool(distance == 0 or abs(distance) >= max(x.size * x.itemsize, y.size * y.itemsize))
 
 
-def map_elements_if_small(kernel: int, x: Array, out: Array) -> bool:
-    """Runs a kernel of elements and says so, unless something stands in its way."""
+def map_if_small(kernel: int, n: int, x: Array, out: Array) -> bool:
+    """Runs a kernel of one input, for n rows or elements, unless something stands in its way.
+
+    Says whether it did.
+    """
     if x.size >= PARALLEL_FROM or x.shape != out.shape:
         return False
     if not (contiguous(x) and contiguous(out) and same_or_apart(x, out)):
         return False
-    call_kernel(kernel, 0, x.size, (x, out))
+    call_kernel(kernel, 0, n, (x, out))
     return True
 
 
-def map_two_elements_if_small(kernel: int, x: Array, y: Array, out: Array) -> bool:
-    """The same for a kernel of two inputs."""
+def map_two_if_small(kernel: int, n: int, only_first: bool, x: Array, y: Array, out: Array) -> bool:
+    """The same of two inputs; out may be either, or the first only."""
     if x.size >= PARALLEL_FROM or x.shape != out.shape or y.shape != x.shape:
         return False
     if not (contiguous(x) and contiguous(y) and contiguous(out)):
         return False
     if not (same_or_apart(x, out) and same_or_apart(y, out)):
         return False
-    call_kernel(kernel, 0, x.size, (x, y, out))
+    if only_first and y.ctypes.data == out.ctypes.data:
+        return False
+    call_kernel(kernel, 0, n, (x, y, out))
     return True
 
 
-def map_rows_if_small(kernel: int, x: Array, out: Array) -> bool:
-    """The same for a kernel of rows."""
-    if x.size >= PARALLEL_FROM or x.shape != out.shape:
-        return False
-    if not (contiguous(x) and contiguous(out) and same_or_apart(x, out)):
-        return False
-    call_kernel(kernel, 0, x.shape[0], (x, out))
-    return True
-
-
-def map_two_rows_if_small(kernel: int, x: Array, y: Array, out: Array) -> bool:
-    """The same for a kernel of rows of two inputs, of which out may be the first."""
-    if x.size >= PARALLEL_FROM or x.shape != out.shape or y.shape != x.shape:
-        return False
-    if not (contiguous(x) and contiguous(y) and contiguous(out)):
-        return False
-    if not (same_or_apart(x, out) and same_or_apart(y, out)) or y.ctypes.data == out.ctypes.data:
-        return False
-    call_kernel(kernel, 0, x.shape[0], (x, y, out))
-    return True
-
-
-def reduce_rows_if_small(kernel: int, x: Array, out: Array) -> bool:
+def reduce_if_small(kernel: int, n: int, x: Array, out: Array) -> bool:
     """The same for a kernel that makes a number of each row, out being new."""
     if x.size >= PARALLEL_FROM or not contiguous(x):
         return False
-    call_kernel(kernel, 0, x.shape[0], (x, out))
+    call_kernel(kernel, 0, n, (x, out))
     return True
+
+
+def can_hold_gradient(dx: Array, x: Array, targets: Array) -> bool:
+    """Whether the gradient by x may go to dx: it is x, or apart, and touches no target."""
+    if x.shape != dx.shape or not (contiguous(dx) and contiguous(targets)):
+        return False
+    if not (same_or_apart(x, dx) and same_or_apart(targets, dx)):
+        return False
+    return bool(targets.ctypes.data != dx.ctypes.data)
 
 
 def label_loss_if_small(
@@ -99,13 +92,8 @@ def label_loss_if_small(
     n_rows, n = x.shape
     if x.size >= ONE_BLOCK or x.size == 0 or labels.shape[0] != n_rows or not contiguous(x):
         return False, 0.0
-    if dx is not None:
-        if x.shape != dx.shape or not contiguous(dx) or not same_or_apart(x, dx):
-            return False, 0.0
-        if not (contiguous(labels) and same_or_apart(labels, dx)):
-            return False, 0.0
-        if labels.ctypes.data == dx.ctypes.data:
-            return False, 0.0
+    if dx is not None and not can_hold_gradient(dx, x, labels):
+        return False, 0.0
     for i in range(n_rows):
         k: Any = np.int64(labels[i])
         if k < 0 or k >= n:
@@ -127,11 +115,8 @@ def target_loss_if_small(
         return False, 0.0
     if not (contiguous(x) and contiguous(targets)):
         return False, 0.0
-    if dx is not None:
-        if x.shape != dx.shape or not contiguous(dx) or not same_or_apart(x, dx):
-            return False, 0.0
-        if targets.ctypes.data == dx.ctypes.data or not same_or_apart(targets, dx):
-            return False, 0.0
+    if dx is not None and not can_hold_gradient(dx, x, targets):
+        return False, 0.0
     sums = np.empty((1, 2))
     denominator = float(n_rows)
     given = (x, targets, None, smoothing)

@@ -6,6 +6,7 @@ is what the *other* columns hold of the total, never a difference of probabiliti
 
 from ..elementary import UNBIAS, Number, Pair, exp_pair, fma, narrowed, times, two_sum, where, widen
 from .cross_entropy import others_of_total
+from .sigmoid import one_plus, slope_of
 from .softmax import scaled
 
 # Where a Hessian's factor is smaller, multiplying it by UNBIAS would lose digits.
@@ -60,10 +61,7 @@ def sigmoid_grad_hess(x: Number, y: Number, weight: Number) -> Pair:
     x's sign tells: for a label of 0 or 1 nothing cancels. σ'(x) is z / (1 + z)².
     """
     z, z_lo = exp_pair(-abs(x))
-    bottom = z + 1.0
-    bottom_lo = (z - (bottom - 1.0)) + z_lo
-    reciprocal = 1.0 / bottom
-
+    bottom, bottom_lo, reciprocal = one_plus(z, z_lo)
     rest, rest_lo = two_sum(-y, 1.0)
     negative = x < 0.0
     u, u_lo = where(negative, y, rest), where(negative, 0.0, rest_lo)
@@ -75,8 +73,4 @@ def sigmoid_grad_hess(x: Number, y: Number, weight: Number) -> Pair:
     q = fma(fma(-q, bottom, top) + fma(-q, bottom_lo, top_lo), reciprocal, q)
     gradient = where(negative, -q, q)
 
-    q = z * reciprocal
-    q = fma(fma(-q, bottom, z) + fma(-q, bottom_lo, z_lo), reciprocal, q)
-    slope = q * reciprocal
-    slope = fma(fma(-slope, bottom, q) - slope * bottom_lo, reciprocal, slope)
-    return gradient * weight, slope * weight
+    return gradient * weight, slope_of(z, z_lo, bottom, bottom_lo, reciprocal) * weight

@@ -40,9 +40,19 @@ def sigmoid_quickly(x: Number) -> Number:
 def sigmoid_slope(x: Number) -> Number:
     """σ'(x) = z / (1 + z)², z = e^-|x|: exact in both tails, where y(1 - y) is 0; <= 1.5 ULP."""
     z, z_lo = exp_pair(-abs(x))
+    return slope_of(z, z_lo, *one_plus(z, z_lo))
+
+
+def one_plus(z: Number, z_lo: Number) -> tuple[Number, Number, Number]:
+    """1 + z + z_lo for 0 <= z <= 1, as hi + lo, and 1 / hi."""
     bottom = z + 1.0
-    bottom_lo = (z - (bottom - 1.0)) + z_lo
-    reciprocal = 1.0 / bottom
+    return bottom, (z - (bottom - 1.0)) + z_lo, 1.0 / bottom
+
+
+def slope_of(
+    z: Number, z_lo: Number, bottom: Number, bottom_lo: Number, reciprocal: Number
+) -> Number:
+    """z / (1 + z)², from z and what `one_plus` says of it."""
     q = z * reciprocal
     q = fma(fma(-q, bottom, z) + fma(-q, bottom_lo, z_lo), reciprocal, q)
     q2 = q * reciprocal

@@ -5,15 +5,9 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, in_one_order, put_back, rows_of, rows_to_write
-from ..checks import as_axes, as_out, as_values, like_first, same_shape
+from ..checks import as_axes, as_out, as_values, like_first, out_or_new, same_shape
 from ..cpu.run import Kernel, address, launch, shared_function
-from ..cpu.small import (
-    map_elements_if_small,
-    map_rows_if_small,
-    map_two_elements_if_small,
-    map_two_rows_if_small,
-    reduce_rows_if_small,
-)
+from ..cpu.small import map_if_small, map_two_if_small, reduce_if_small
 
 Axis = int | tuple[int, ...] | None
 
@@ -35,14 +29,11 @@ def map_rows(kernel: Kernel, inputs: dict[str, Array], axis: Axis, out: Array | 
     for other, array in others:
         same_shape(array, other, x.shape, name)
     axes = as_axes(axis, x.ndim, name)
-    if out is None:
-        out = np.empty(x.shape, x.dtype)
-    else:
-        as_out(out, x.shape, inputs, replaceable=1)
-    y = rows_to_write(out, axes)
+    result = out_or_new(out, inputs)
+    y = rows_to_write(result, axes)
     rows = [rows_of(array, axes) for array in inputs.values()]
     launch(kernel, x.dtype.char, y.shape[0], y.size, 1, *rows, y)
-    return put_back(y, out, axes)
+    return put_back(y, result, axes)
 
 
 def map_element(kernel: Kernel, x: Any, out: Array | None, of_16_bits: Kernel | None = None) -> Any:
@@ -51,70 +42,54 @@ def map_element(kernel: Kernel, x: Any, out: Array | None, of_16_bits: Kernel | 
     Numbers of 16 bits may have a kernel of their own.
     """
     if type(x) is np.ndarray:
-        dtype = x.dtype
-        entry = small.get((kernel, dtype.num, x.ndim))
-        if entry is not None and dtype.isnative:
-            result = np.empty(x.shape, dtype) if out is None else out
-            if (out is None or fits(out, dtype, x.ndim)) and entry[0](entry[1], x, result):
-                return result
+        result = small_result(kernel, x.size, (x,), out)
+        if result is not None:
+            return result
     x = as_values(x, "x")
     used = kernel if of_16_bits is None or x.dtype.itemsize > 2 else of_16_bits
     result = map_elements(used, {"x": x}, out)
-    remember(map_elements_if_small, used, (x.dtype.char, x.ndim), x, x, called=kernel)
+    remember(map_if_small, used, (x.dtype.char, x.ndim), (x, x), called=kernel)
     return result
 
 
 def map_elements_of_two(kernel: Kernel, a: Any, b: Any, names: str, out: Array | None) -> Any:
     """The same for two inputs, whose names are given in one string."""
     if type(a) is type(b) is np.ndarray and a.dtype == b.dtype and a.ndim == b.ndim:
-        dtype = a.dtype
-        entry = small.get((kernel, dtype.num, a.ndim))
-        if entry is not None and dtype.isnative:
-            result = np.empty(a.shape, dtype) if out is None else out
-            if (out is None or fits(out, dtype, a.ndim)) and entry[0](entry[1], a, b, result):
-                return result
+        result = small_result(kernel, a.size, (False, a, b), out)
+        if result is not None:
+            return result
     first, second = names.split()
     a = as_values(a, first)
     b = like_first(b, second, a)
     result = map_elements(kernel, {first: a, second: b}, out)
-    remember(map_two_elements_if_small, kernel, (a.dtype.char, a.ndim), a, a, a)
+    remember(map_two_if_small, kernel, (a.dtype.char, a.ndim), (False, a, a, a))
     return result
 
 
 def map_rows_of_one(kernel: Kernel, x: Any, axis: Axis, out: Array | None) -> Array:
     """`map_rows` for one input, likewise."""
     if type(x) is np.ndarray and x.ndim == 2 and axis == -1:
-        dtype = x.dtype
-        entry = small.get((kernel, dtype.num, 2))
-        if entry is not None and dtype.isnative:
-            result = np.empty(x.shape, dtype) if out is None else out
-            if (out is None or fits(out, dtype, 2)) and entry[0](entry[1], x, result):
-                return result
+        result = small_result(kernel, x.shape[0], (x,), out)
+        if result is not None:
+            return result
     x = as_values(x, "x")
     result = map_rows(kernel, {"x": x}, axis, out)
     if x.ndim == 2:
-        remember(map_rows_if_small, kernel, x.dtype.char, x, x)
+        remember(map_if_small, kernel, x.dtype.char, (x, x))
     return result
 
 
 def map_rows_of_two(kernel: Kernel, dy: Any, y: Any, axis: Axis, out: Array | None) -> Array:
     """`map_rows` for two inputs, likewise."""
-    if (
-        type(dy) is type(y) is np.ndarray
-        and dy.ndim == y.ndim == 2
-        and dy.dtype == y.dtype
-        and axis == -1
-    ):
-        dtype = dy.dtype
-        entry = small.get((kernel, dtype.num, 2))
-        if entry is not None and dtype.isnative:
-            result = np.empty(dy.shape, dtype) if out is None else out
-            if (out is None or fits(out, dtype, 2)) and entry[0](entry[1], dy, y, result):
-                return result
+    both = type(dy) is type(y) is np.ndarray and dy.dtype == y.dtype
+    if both and dy.ndim == y.ndim == 2 and axis == -1:
+        result = small_result(kernel, dy.shape[0], (True, dy, y), out)
+        if result is not None:
+            return result
     dy = as_values(dy, "dy")
     result = map_rows(kernel, {"dy": dy, "y": like_first(y, "y", dy)}, axis, out)
     if dy.ndim == 2:
-        remember(map_two_rows_if_small, kernel, dy.dtype.char, dy, dy, dy)
+        remember(map_two_if_small, kernel, dy.dtype.char, (True, dy, dy, dy))
     return result
 
 
@@ -123,16 +98,34 @@ def reduce_rows_of_one(
 ) -> Any:
     """`reduce_rows` for one input, likewise."""
     if type(x) is np.ndarray and x.ndim == 2 and axis == -1 and not keepdims and out is None:
-        entry = small.get((kernel, x.dtype.num, 2))
-        if entry is not None and x.dtype.isnative:
-            result = np.empty(x.shape[0], x.dtype)
-            if entry[0](entry[1], x, result):
-                return result
+        result = small_result(kernel, x.shape[0], (x,), None, x.shape[:1])
+        if result is not None:
+            return result
     x = as_values(x, "x")
     result = reduce_rows(kernel, {"x": x}, axis, keepdims, out)
     if x.ndim == 2 and axis == -1:
-        remember(reduce_rows_if_small, kernel, x.dtype.char, x, np.empty(0, x.dtype))
+        remember(reduce_if_small, kernel, x.dtype.char, (x, np.empty(0, x.dtype)))
     return result
+
+
+def small_result(
+    kernel: Kernel, n: int, given: tuple[Any, ...], out: Any, shape: tuple[int, ...] | None = None
+) -> Array | None:
+    """What a function of `cpu.small` makes of n rows or elements; None if it cannot be asked.
+
+    The result is shaped as the last array given, or as told.
+    """
+    x = given[-1]
+    dtype = x.dtype
+    entry = small.get((kernel, dtype.num, x.ndim))
+    if entry is None or not dtype.isnative:
+        return None
+    if out is None:
+        out = np.empty(x.shape if shape is None else shape, dtype)
+    elif not fits(out, dtype, x.ndim):
+        return None
+    function, code = entry
+    return out if function(code, n, *given, out) else None
 
 
 def reduce_rows(
@@ -152,15 +145,16 @@ def reduce_rows(
 
 
 def remember(
-    if_small: Kernel, kernel: Kernel, key: Any, x: Array, *others: Any, called: Any = None
+    if_small: Kernel, kernel: Kernel, key: Any, like: tuple[Any, ...], called: Any = None
 ) -> None:
     """Let later calls with arguments such as these try a function of `cpu.small` first.
 
     They will ask for the kernel that is `called`, if that is another one.
     """
+    x = like[-2]
     name, code = (called or kernel, x.dtype.num, x.ndim), address(kernel, key)
     if x.ndim and code is not None and name not in small:
-        small[name] = shared_function(if_small, 0, x, *others), code
+        small[name] = shared_function(if_small, 0, 0, *like), code
 
 
 def fits(out: Any, dtype: np.dtype[Any], ndim: int) -> bool:

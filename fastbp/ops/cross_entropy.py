@@ -16,11 +16,11 @@ from ..arrays import Array, put_back, rows_of, rows_to_write
 from ..checks import (
     as_array,
     as_axis,
-    as_out,
     as_values,
     computed_in,
     of_dtype,
     one_of,
+    out_or_new,
     same_shape,
 )
 from ..cpu.probability_losses import (
@@ -29,12 +29,10 @@ from ..cpu.probability_losses import (
     target_gradients,
     target_log_blocks,
 )
-from ..cpu.row_losses import count_rows
+from ..cpu.row_losses import blocks_of_rows, count_rows
 from ..cpu.run import launch, serial
 from .element_losses import as_factor
 from .row_losses import REDUCTIONS, bad_label, targets_of, total_of
-
-BLOCK, MOST_BLOCKS = 8192, 256  # about so many probabilities in a block of rows, and no more blocks
 
 
 class Problem(NamedTuple):
@@ -98,8 +96,7 @@ def cross_entropy(
     n_rows = p.p.shape[0]
     if reduction == "none":
         losses = np.empty(n_rows, computed_in(p.probs.dtype))
-    block = -(-n_rows // max(1, min(MOST_BLOCKS, p.p.size // BLOCK))) or 1
-    n_blocks = -(-n_rows // block)
+    block, n_blocks = blocks_of_rows(n_rows, p.p.size)
     sums = np.zeros((n_blocks, 2))
     key = (p.p.dtype.char, p.targets.dtype.char, losses is None)
     kernel, work = (label_log_blocks, n_rows) if p.with_labels else (target_log_blocks, p.p.size)
@@ -159,16 +156,13 @@ def cross_entropy_backward(
         upstream = upstream.reshape(-1)
     else:
         upstream = np.array([as_factor(dloss)])
-    if out is None:
-        out = np.empty(p.probs.shape, p.probs.dtype)
-    else:
-        as_out(out, p.probs.shape, inputs, replaceable=1)
-    dp = rows_to_write(out, p.axes)
+    dprobs = out_or_new(out, inputs)
+    dp = rows_to_write(dprobs, p.axes)
     n_rows = p.p.shape[0]
     key = (p.p.dtype.char, p.targets.dtype.char, upstream.dtype.char)
     kernel = label_gradients if p.with_labels else target_gradients
     launch(kernel, key, n_rows, p.p.size, 1, p.p, p.targets, upstream, p.denominator, dp)
-    return put_back(dp, out, p.axes)
+    return put_back(dp, dprobs, p.axes)
 
 
 def _problem(probs: ArrayLike, targets: ArrayLike, axis: int, reduction: str) -> Problem:

@@ -13,12 +13,13 @@ from numpy.typing import ArrayLike
 from ..arrays import Array, put_back, rows_of, rows_to_write
 from ..checks import (
     as_array,
-    as_out,
     as_values,
+    broadcast,
     computed_in,
     like_first,
     of_dtype,
     one_of,
+    out_or_new,
     same_shape,
 )
 from ..cpu.elementwise_losses import CHUNK, loss_blocks
@@ -83,13 +84,7 @@ def element_loss(
 
 def _weight(w: ArrayLike, name: str, x: Array, x_name: str) -> Array:
     weight = of_dtype(as_values(w, name), computed_in(x.dtype))
-    try:
-        np.broadcast_to(weight, x.shape)
-    except ValueError:
-        raise ValueError(
-            f"{name} has shape {weight.shape}; expected one that broadcasts to {x.shape}, "
-            f"the shape of {x_name}"
-        ) from None
+    broadcast(weight, name, x.shape, x_name)
     return weight
 
 
@@ -179,12 +174,8 @@ def _gradient_like(
     problem: ElementLoss, out: Array | None, inputs: dict[str, Array]
 ) -> tuple[Array, Array]:
     """`out`, checked, or a new array for the gradient; and as one row."""
-    x = problem.x
-    if out is None:
-        out = np.empty(x.shape, x.dtype)
-    else:
-        as_out(out, x.shape, inputs, replaceable=1)
-    return out, rows_to_write(out, _axes(x))
+    gradient = out_or_new(out, inputs)
+    return gradient, rows_to_write(gradient, _axes(problem.x))
 
 
 def _returned(gradient: Array, dx: Array, out: Array | None) -> Any:

@@ -7,7 +7,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays import Array, in_one_order, rows_of
-from ..checks import as_array, as_values, computed_in, of_dtype, one_of, same_shape
+from ..checks import (
+    as_array,
+    as_values,
+    broadcast,
+    computed_in,
+    native,
+    of_dtype,
+    one_of,
+    same_shape,
+)
 from ..cpu.rows import (
     exp_total,
     row_max,
@@ -208,13 +217,7 @@ def sigmoid_cross_entropy_grad_hess(
     weight = None
     if sample_weight is not None:
         weight = of_dtype(as_values(sample_weight, "sample_weight"), x.dtype)
-        try:
-            weight = np.broadcast_to(weight, x.shape)
-        except ValueError:
-            raise ValueError(
-                f"sample_weight has shape {weight.shape}; expected one that broadcasts to "
-                f"{x.shape}, margins'"
-            ) from None
+        weight = broadcast(weight, "sample_weight", x.shape, "margins")
     _check_fractions(y)
     grad, hess = np.empty_like(x, subok=False), np.empty_like(x, subok=False)
     given = [x, of_dtype(y, x.dtype), *([] if weight is None else [weight])]
@@ -246,7 +249,7 @@ def _labels(labels: Any) -> Array:
         raise ValueError(f"labels has shape {array.shape}; expected (n_rows,)")
     if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
         return array.astype(np.float64)
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    return native(array)
 
 
 def _as_matrix(margins: Array, labels: Array, layout: str) -> tuple[Array, bool]:

@@ -7,6 +7,7 @@ the mean. Kernels look again, so that labels changed meanwhile cannot make them 
 import math
 import operator
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,13 +17,14 @@ from ..arrays import Array, rows_of
 from ..checks import (
     as_array,
     as_axis,
-    as_out,
     as_values,
     computed_in,
     is_float,
     like_first,
+    native,
     of_dtype,
     one_of,
+    out_or_new,
     same_shape,
 )
 from ..cpu.row_losses import count_rows
@@ -166,7 +168,7 @@ def targets_of(
                 f"targets are integers of shape {array.shape}; expected labels of shape "
                 f"{rows_shape}, or float probabilities of shape {logits.shape}"
             )
-        return Targets(None, _native(array).reshape(-1, 1), None)
+        return Targets(None, native(array).reshape(-1, 1), None)
     if not is_float(array.dtype):
         raise TypeError(
             f"targets have dtype {array.dtype}; expected integer labels or float probabilities"
@@ -188,11 +190,7 @@ def _sparse(indices: Array, given: Array, logits: Array, rows_shape: tuple[int, 
     same_shape(given, "targets' weights", indices.shape, "its indices")
     given = of_dtype(as_values(given, "targets"), computed_in(logits.dtype))
     last = (len(rows_shape),)
-    return Targets(None, rows_of(_native(indices), last), rows_of(given, last))
-
-
-def _native(array: Array) -> Array:
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    return Targets(None, rows_of(native(indices), last), rows_of(given, last))
 
 
 def _ignored(ignore_index: Any, labels: Array) -> tuple[int, bool]:
@@ -219,11 +217,8 @@ def bad_label(indices: Array, bad: int, rows_shape: tuple[int, ...], n_classes: 
 
 def gradient_like(problem: RowLoss, out: Array | None, dloss: Array | None = None) -> Array:
     """`out`, checked, or a new array for the gradient by the logits."""
-    logits = problem.logits
-    if out is None:
-        return np.empty(logits.shape, logits.dtype)
     inputs = {
-        "logits": logits,
+        "logits": problem.logits,
         "class_weight": problem.class_weight,
         "sample_weight": problem.sample_weight,
     }
@@ -231,7 +226,7 @@ def gradient_like(problem: RowLoss, out: Array | None, dloss: Array | None = Non
         inputs["dloss"] = dloss
     parts = zip(("targets", "targets' indices", "targets' weights"), problem.targets, strict=True)
     inputs |= {name: array for name, array in parts if array is not None}
-    return as_out(out, logits.shape, inputs, replaceable=1)
+    return out_or_new(out, inputs)
 
 
 def reduced(sums: Array, problem: RowLoss) -> Any:
@@ -267,6 +262,7 @@ def as_number(value: float, dtype: np.dtype[Any]) -> Any:
         return dtype.type(value)
 
 
+@lru_cache
 def as_smoothing(epsilon: float, n_classes: int) -> tuple[float, float, float, float]:
     """1 - ε and ε / n_classes, each with its rounding error."""
     keep, share = 1.0 - epsilon, epsilon / n_classes

@@ -11,11 +11,10 @@ is not rounded, and that s is kept apart from the 1, is fastbp's.
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays import Array, put_back, rows_of, rows_to_write
-from ..checks import as_axes, as_mask, as_out, as_values, like_first, same_shape
+from ..checks import as_axes, as_mask, as_values, like_first, out_or_new, same_shape
 from ..cpu.row_kernels import (
     each_row,
     each_row_in_groups,
@@ -347,8 +346,7 @@ def logsumexp(
 
 def logsumexp_row(x: Pointer, n: int) -> Number:
     """y = m + log(1 + s)."""
-    m = row_max(x, n)
-    s, s_lo = exp_total(x, None, n, m)
+    m, s, s_lo = total_of_row(x, n)
     return narrowed(logsumexp_formula(m, s, s_lo), m)
 
 
@@ -408,9 +406,7 @@ def logsumexp_backward(
     shape = kept if keepdims else tuple(n for a, n in enumerate(x.shape) if a not in axes)
     same_shape(dy, "dy", shape, "logsumexp's result")
     same_shape(y, "y", shape, "logsumexp's result")
-    result = np.empty(x.shape, x.dtype)
-    if out is not None:
-        result = as_out(out, x.shape, {"x": x, "dy": dy, "y": y}, 1)
+    result = out_or_new(out, {"x": x, "dy": dy, "y": y})
     rows, dx = rows_of(x, axes), rows_to_write(result, axes)
     per_row = dy.reshape(-1, 1), y.reshape(-1, 1)
     launch(logsumexp_backward_rows, x.dtype.char, rows.shape[0], rows.size, 1, *per_row, rows, dx)

@@ -30,13 +30,12 @@ from ..arrays import Array, put_back, rows_to_write
 from ..checks import as_values, computed_in, of_dtype, same_shape
 from ..cpu.index_losses import index_blocks
 from ..cpu.label_losses import label_blocks
+from ..cpu.row_losses import blocks_of_rows
 from ..cpu.run import Kernel, address, launch, shared_function
 from ..cpu.small import ONE_BLOCK, label_loss_if_small, target_loss_if_small
 from ..cpu.target_losses import target_blocks
 from .calls import fits
 from .row_losses import RowLoss, as_number, as_smoothing, gradient_like, reduced, row_loss
-
-BLOCK, MOST_BLOCKS = 8192, 256  # about so many logits in a block of rows, and no more blocks
 
 _ONE = np.ones(1)
 
@@ -297,7 +296,7 @@ def _remember(problem: RowLoss, dx: Array | None) -> None:
     p = problem
     weights = p.class_weight.size or p.sample_weight.size or p.smoothing
     changed = p.z_loss or p.softcap is not None or p.temperature != 1.0
-    if p.logits.ndim != 2 or p.axes != (1,) or weights or changed:
+    if p.x.size >= ONE_BLOCK or p.logits.ndim != 2 or p.axes != (1,) or weights or changed:
         return
     kernel, key, (x, *targets) = _kernel(p, _ONE, dx)
     name = x.dtype.num, targets[0].dtype.num, targets[0].ndim, dx is None
@@ -346,9 +345,7 @@ def _transform(p: RowLoss) -> tuple[float | None, ...]:
 def _solve(p: RowLoss, dloss: Array, dx: Array | None) -> Any:
     """The reduced loss; the gradient goes to dx, if that is given."""
     n_rows = p.x.shape[0]
-    n_blocks = max(1, min(MOST_BLOCKS, p.x.size // BLOCK))
-    block = -(-n_rows // n_blocks) or 1
-    n_blocks = -(-n_rows // block)
+    block, n_blocks = blocks_of_rows(n_rows, p.x.size)
     losses = np.empty(n_rows if p.reduction == "none" else 0, computed_in(p.logits.dtype))
     sums = np.zeros((n_blocks, 2))
     # The gradient by the logits has the temperature in its denominator, too.

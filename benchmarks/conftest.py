@@ -4,7 +4,7 @@ import pytest
 
 from fastbp.bench.measure import available_threads
 from fastbp.bench.peers import LIBRARIES
-from fastbp.bench.problems import COPY, OPERATIONS, QUICK_SHAPES, SHAPES, shape_name
+from fastbp.bench.problems import COPY, OPERATIONS, QUICK_SHAPES, SHAPES, shape_name, tasks
 
 
 def pytest_addoption(parser):
@@ -31,8 +31,7 @@ def pytest_generate_tests(metafunc):
     quick = metafunc.config.getoption("quick_shapes")
     cases = [
         pytest.param(operation, shape, library, id=f"{operation}-{shape_name(shape)}-{library}")
-        for operation in OPERATIONS
-        for shape in (QUICK_SHAPES if quick else SHAPES)
+        for operation, shape, _ in tasks(OPERATIONS, QUICK_SHAPES if quick else SHAPES, ["float32"])
         for library in libraries_with(operation, quick=quick)
     ]
     metafunc.parametrize(("operation", "shape", "library"), cases)

@@ -10,7 +10,9 @@ import re
 import sys
 from pathlib import Path
 
-from fastbp.bench import report
+from fastbp.bench.picture import plot
+from fastbp.bench.report import Report
+from fastbp.bench.tables import markdown
 from fastbp.testing import verify
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,11 +47,11 @@ def escaped(text: object) -> str:
 
 def speed(stored: Path) -> str:
     """The tables of all operations, and the picture."""
-    times = report.Report.load(stored)
+    times = Report.load(stored)
     picture = stored.with_suffix(".png")
-    report.plot(times, picture)
+    plot(times, picture)
     place = picture.resolve().relative_to(ROOT).as_posix()
-    return f"![Time relative to a copy]({place})\n\n{report.markdown(times).strip()}"
+    return f"![Time relative to a copy]({place})\n\n{markdown(times).strip()}"
 
 
 def put(readme: str, name: str, content: str) -> str:

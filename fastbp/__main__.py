@@ -7,21 +7,19 @@ adds its parser. Exit status 2 with one line on stderr is a misuse, 130 an inter
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import math
 import os
-import shlex
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import fastbp
 from fastbp import demo, startup, testing
-from fastbp.bench import measure, problems, report
+from fastbp.arguments import DTYPES_HELP, dtype, number, whole
+from fastbp.bench import options, picture, tables
+from fastbp.bench.problems import WrongAnswerError
+from fastbp.bench.report import Report
 
 MISUSE, INTERRUPTED = 2, 130
-DTYPES_HELP = "out of float32, float64, float16 and bfloat16; default:"
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -90,7 +88,7 @@ def _add_warmup(commands: Any) -> None:
         description="Compile every operation ahead, so that no later call has to.",
     )
     help_ = f"{DTYPES_HELP} float32"
-    parser.add_argument("dtypes", nargs="*", type=_dtype, default="float32", help=help_)
+    parser.add_argument("dtypes", nargs="*", type=dtype, default="float32", help=help_)
     parser.set_defaults(run=_warmup)
 
 
@@ -111,7 +109,7 @@ def _add_verify(commands: Any) -> None:
     )
     default = ["float32", "float64"]
     help_ = f"{DTYPES_HELP} {' '.join(default)}"
-    parser.add_argument("--dtypes", nargs="+", type=_dtype, default=default, help=help_)
+    parser.add_argument("--dtypes", nargs="+", type=dtype, default=default, help=help_)
     parser.set_defaults(run=_verify)
 
 
@@ -148,19 +146,19 @@ def _add_train(commands: Any) -> None:
         parser.add_argument(*names, help=help, **settings)
 
     option("--data", choices=demo.DATA_SETS, default="digits", help="which images")
-    option("--hidden", type=_whole(1, 100_000), default=default.hidden, help="hidden units")
-    option("--epochs", type=_whole(1), default=default.epochs, help="most passes over the data")
-    option("--batch-size", type=_whole(1), default=default.batch_size, help="images per step")
-    option("--lr", type=_number(), default=default.lr, help="learning rate")
-    option("--momentum", type=_number(1), default=default.momentum, help="momentum, in [0, 1)")
+    option("--hidden", type=whole(1, 100_000), default=default.hidden, help="hidden units")
+    option("--epochs", type=whole(1), default=default.epochs, help="most passes over the data")
+    option("--batch-size", type=whole(1), default=default.batch_size, help="images per step")
+    option("--lr", type=number(), default=default.lr, help="learning rate")
+    option("--momentum", type=number(1), default=default.momentum, help="momentum, in [0, 1)")
     option(
         "--tol",
-        type=_number(),
+        type=number(),
         default=default.tol,
         help="stop when the loss of an epoch changes by less than this, "
         f"{default.patience} times in a row; 0 never stops early",
     )
-    option("--seed", type=_whole(0), default=default.seed, help="of split, weights and order")
+    option("--seed", type=whole(0), default=default.seed, help="of split, weights and order")
     option("--plot", metavar="FILE", help="draw loss curves and predictions into this picture")
     option("--no-reference", action="store_true", help="do not train the NumPy reference")
     option("-q", "--quiet", action="store_true", help="print the accuracy only, no progress bar")
@@ -233,44 +231,10 @@ def _add_bench(commands: Any) -> None:
     parser = commands.add_parser(
         "bench",
         help="measure the speed of every operation beside other libraries",
-        description="Time operations on this machine, in float32: fastbp beside NumPy and every "
-        "other library that is installed, and beside a copy of as many bytes.",
+        description="Time operations on this machine: fastbp beside NumPy and every other library "
+        "that is installed, and beside a copy of as many bytes.",
     )
-    names = dict.fromkeys(name.partition("[")[0] for name in problems.OPERATIONS)
-    parser.add_argument(
-        "--operations",
-        type=_operations,
-        nargs="+",
-        metavar="NAME",
-        help=f"out of {', '.join(names)} (default: all)",
-    )
-    parser.add_argument(
-        "--shapes",
-        type=_shape,
-        nargs="+",
-        metavar="ROWSxCOLUMNS",
-        help=f"default: {_shape_names(problems.SHAPES)}",
-    )
-    parser.add_argument(
-        "--threads",
-        type=_whole(1, measure.available_threads()),
-        help="for each library (default: all cores)",
-    )
-    parser.add_argument("--rounds", type=_whole(1), help="more of them find quieter moments")
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help=f"one short round of {_shape_names(problems.QUICK_SHAPES)}, without torch.compile",
-    )
-    parser.add_argument("--json", metavar="FILE", help="store the times in this file")
-    parser.add_argument("--plot", metavar="FILE", help="draw them into this picture")
-    parser.add_argument("--markdown", action="store_true", help="print tables in Markdown")
-    parser.add_argument(
-        "--from",
-        metavar="FILE",
-        dest="stored",
-        help="show what --json has stored in this file, measure nothing",
-    )
+    options.add_options(parser)
     parser.set_defaults(run=_bench, parser=parser)
 
 
@@ -278,127 +242,35 @@ def _bench(args: argparse.Namespace) -> int:
     try:
         if args.plot is not None:
             _check_plot_file(args)
-        result = _measured(args) if args.stored is None else _stored(args)
+        report = options.report_of(args)
         if args.markdown:
-            print(report.markdown(result), end="")
+            print(tables.markdown(report), end="")
         else:
-            _print_tables(result)
+            _print_tables(report)
         if args.json is not None:
-            result.save(args.json)
+            report.save(args.json)
         if args.plot is not None:
-            report.plot(result, args.plot)
-    except (ImportError, MemoryError) as error:
+            picture.plot(report, args.plot)
+    except (ImportError, MemoryError, options.OptionError) as error:
         args.parser.error(str(error) or "not enough memory; choose smaller --shapes")
-    except problems.WrongAnswerError as error:
+    except WrongAnswerError as error:
         print(f"{args.parser.prog}: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _measured(args: argparse.Namespace) -> report.Report:
-    if args.json is not None:
-        _check_json_file(args)
-    operations = problems.OPERATIONS if args.operations is None else sum(args.operations, ())
-    shapes = args.shapes or (problems.QUICK_SHAPES if args.quick else problems.SHAPES)
-    settings = measure.QUICK if args.quick else measure.Settings()
-    if args.rounds is not None:
-        settings = dataclasses.replace(settings, rounds=args.rounds)
-    with report.progress_bar() as progress:
-        return measure.run(
-            operations,
-            shapes,
-            threads=args.threads,
-            settings=settings,
-            compiled_slowly=not args.quick,
-            command=_bench_command(args),
-            progress=progress,
-        )
-
-
-def _bench_command(args: argparse.Namespace) -> str:
-    """The command that measures the same, for the report."""
-    words = ["fastbp", "bench"]
-    if args.operations is not None:
-        words += ["--operations", *map(shlex.quote, sum(args.operations, ()))]
-    if args.shapes is not None:
-        words += ["--shapes", *map(problems.shape_name, args.shapes)]
-    for name in ("threads", "rounds"):
-        if getattr(args, name) is not None:
-            words += [f"--{name}", str(getattr(args, name))]
-    return " ".join(words + ["--quick"] * args.quick)
-
-
-def _stored(args: argparse.Namespace) -> report.Report:
-    for name in ("threads", "rounds", "quick", "json"):
-        if getattr(args, name):
-            args.parser.error(f"argument --{name}: not allowed with --from, which measures nothing")
-    operations = None if args.operations is None else sum(args.operations, ())
-    shapes = None if args.shapes is None else list(map(problems.shape_name, args.shapes))
-    try:
-        result = report.Report.load(args.stored).part(operations, shapes)
-    except OSError as error:
-        args.parser.error(f"argument --from: cannot read {args.stored!r}: {error.strerror}")
-    except ValueError as error:
-        args.parser.error(f"argument --from: {error}")
-    if not result.cases:
-        args.parser.error(f"argument --from: {args.stored!r} has nothing of the kind")
-    return result
-
-
-def _print_tables(result: report.Report) -> None:
-    tables = report.tables(result)
+def _print_tables(report: Report) -> None:
+    drawn = tables.tables(report)
     from rich.console import Console
 
     console = Console(highlight=False)
     if not console.is_terminal:  # a file has no width, and lines must not be cut
         console = Console(highlight=False, width=120)
-    for line in report.summary(result):
+    for line in tables.summary(report):
         console.print(line, markup=False)
-    for table in tables:
+    for table in drawn:
         console.print()
         console.print(table)
-
-
-def _check_json_file(args: argparse.Namespace) -> None:
-    """Find out before the measurement that there is no writing into the file."""
-    file = Path(args.json)
-    try:
-        existed = file.exists()
-        with file.open("ab"):
-            pass
-        if not existed:
-            file.unlink()
-    except OSError as error:
-        args.parser.error(f"argument --json: cannot write {args.json!r}: {error.strerror}")
-
-
-def _operations(text: str) -> tuple[str, ...]:
-    """An argument type: an operation's name, without the brackets of its variants or with them."""
-    chosen = tuple(n for n in problems.OPERATIONS if text in (n, n.partition("[")[0]))
-    if not chosen:
-        known = ", ".join(problems.OPERATIONS)
-        raise argparse.ArgumentTypeError(f"there is no {text!r}, only {known}")
-    return chosen
-
-
-def _dtype(text: str) -> Any:
-    """An argument type: a dtype of values by its name."""
-    try:
-        return testing.as_dtype(text)
-    except (ImportError, TypeError) as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _shape(text: str) -> tuple[int, int]:
-    """An argument type: 32x10."""
-    try:
-        return problems.parse_shape(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _shape_names(shapes: Sequence[tuple[int, int]]) -> str:
-    return " ".join(map(problems.shape_name, shapes))
 
 
 def _check_plot_file(args: argparse.Namespace) -> None:
@@ -412,37 +284,6 @@ def _check_plot_file(args: argparse.Namespace) -> None:
 
 def _say_nothing(*_values: object, **_options: object) -> None:
     """Stands in for print where only the result is wanted."""
-
-
-def _whole(low: int, high: float = math.inf) -> Callable[[str], int]:
-    """An argument type: whole numbers in [low, high]."""
-
-    def parse(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-        if not low <= number <= high:
-            limits = f"at least {low}" if high == math.inf else f"from {low} to {high}"
-            raise argparse.ArgumentTypeError(f"{number} is not {limits}")
-        return number
-
-    return parse
-
-
-def _number(high: float = math.inf) -> Callable[[str], float]:
-    """An argument type: numbers in [0, high)."""
-
-    def parse(text: str) -> float:
-        try:
-            number = float(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-        if not 0 <= number < high:  # written so that NaN fails too
-            raise argparse.ArgumentTypeError(f"{text} is not in [0, {high})")
-        return number
-
-    return parse
 
 
 if __name__ == "__main__":

@@ -38,8 +38,9 @@ ROOMS = {
     "demo": {"layers", "optim", "reference", "train"},
     "startup": {"cpu", "testing"},
     "": {"ops", "startup", "testing"},
-    "bench": {"", "testing"},
-    "__main__": {"", "bench", "cpu", "demo", "startup", "testing"},
+    "arguments": {"testing"},
+    "bench": {"", "arguments", "testing"},
+    "__main__": {"", "arguments", "bench", "cpu", "demo", "startup", "testing"},
 }
 
 # What a room may import inside functions only, against the direction.

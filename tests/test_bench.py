@@ -9,13 +9,26 @@ import numpy as np
 import pytest
 
 from fastbp.bench import frameworks, peers, problems
-from fastbp.bench.libraries import Fastbp, Library, NumPy, make_call, method_name
+from fastbp.bench.libraries import (
+    Fastbp,
+    Library,
+    NumPy,
+    RefusedError,
+    make_call,
+    method_name,
+)
 from fastbp.bench.measure import Settings, measure, run
 from fastbp.bench.problems import (
+    BY_NAME,
+    IGNORED,
     OPERATIONS,
     OPTIONS,
     WrongAnswerError,
     make_problem,
+    parse_shape,
+    row_of,
+    shape_name,
+    tasks,
 )
 from fastbp.bench.report import Report
 from fastbp.testing import OPS
@@ -41,13 +54,14 @@ def test_every_method_of_a_library_is_an_operation():
 
 
 def test_every_operation_is_in_the_table_and_has_fastbp_and_numpy():
-    assert set(OPERATIONS) <= OPS.keys()
+    assert {row_of(operation) for operation in OPERATIONS} <= OPS.keys()
     for operation in OPERATIONS:
         assert all(library.has(operation) for library in BOTH), operation
         n_peers = sum(library.has(operation) for library in peers.LIBRARIES) - len(BOTH)
         assert n_peers >= 2, operation
     assert not NumPy.has("linear")
-    assert OPTIONS.keys() <= set(OPERATIONS)
+    assert all(any(option in operation for operation in OPERATIONS) for option in OPTIONS)
+    assert not peers.NumExpr.has("sigmoid", "float16")
     assert not peers.TorchCompile.has("softmax"), "the same as torch"
 
 
@@ -68,7 +82,7 @@ def test_installed_libraries_answer_right(operation, library):
         loaded = library(1)
     except ImportError:
         pytest.skip(f"{library.name} is not installed")
-    for shape in ((1, 2), (5, 17)):
+    for _, shape, _ in tasks([operation], [(1, 2), (5, 17), (17, 5, 0)], ["float32"]):
         problem = make_problem(operation, shape)
         before = [a.copy() for a in problem.args]
         call = make_call(loaded, problem)
@@ -79,20 +93,45 @@ def test_installed_libraries_answer_right(operation, library):
 
 
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize(("operation", "library"), [a for a in ANSWERS if a[0] in OPTIONS])
-def test_options_reach_every_library(operation, library, monkeypatch):
-    """Right for two values of the option, whose answers differ."""
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("library", [one for one in peers.LIBRARIES if not one.slow_to_compile])
+def test_installed_libraries_answer_right_in_other_dtypes(library, dtype):
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
     try:
         loaded = library(1)
     except ImportError:
         pytest.skip(f"{library.name} is not installed")
-    seen = []
-    for value in (0.0, 0.4):
-        monkeypatch.setitem(OPTIONS, operation, dict.fromkeys(OPTIONS[operation], value))
-        problem = one_result(operation)
-        seen.append(loaded.answers(make_call(loaded, problem)()))
+    for operation, shape, _ in tasks(OPERATIONS, [(5, 17), (17, 5, 0)], [dtype]):
+        if library.has(operation, dtype):
+            problem = make_problem(operation, shape, dtype)
+            assert {a.dtype.name for a in problem.args} <= {dtype, "int64"}
+            try:
+                make_call(loaded, problem)
+            except RefusedError:
+                assert library is peers.OnnxRuntime, "the only one that has not all it names"
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("operation", "library"), [a for a in ANSWERS if any(option in a[0] for option in OPTIONS)]
+)
+def test_options_reach_every_library(operation, library):
+    """Another value has another answer."""
+    try:
+        loaded = library(1)
+    except ImportError:
+        pytest.skip(f"{library.name} is not installed")
+    problem = one_result(operation)
+    ((option, value),) = problem.options.items()
+    if option == "ignore_index":
+        assert IGNORED in problem.args[1], "the right answer shows that it is ignored"
+        return
+    other = dataclasses.replace(
+        problem, options={option: value / 2 if option == "label_smoothing" else value[::-1].copy()}
+    )
     with pytest.raises(WrongAnswerError):
-        problem.check(seen[0], library.name)
+        make_call(loaded, other)
 
 
 def test_fastbp_is_called_with_options_and_out(monkeypatch):
@@ -101,15 +140,35 @@ def test_fastbp_is_called_with_options_and_out(monkeypatch):
     def function(*args, **keywords):
         called.append((args, keywords))
 
-    for operation in ("softmax_cross_entropy[labels]", *OPTIONS):
-        problem = one_result(operation)
-        row = dataclasses.replace(OPS[operation], function=function)
-        monkeypatch.setitem(OPS, operation, row)
-        Fastbp(1).call(problem)()
+    for operation, shape, _ in tasks(OPERATIONS, [(4, 6), (4, 6, 0)], ["float32"]):
+        problem = make_problem(operation, shape)
+        row = dataclasses.replace(OPS[row_of(operation)], function=function)
+        with monkeypatch.context() as patch:
+            patch.setitem(OPS, row.name, row)
+            Fastbp(1).call(problem)()
         args, keywords = called.pop()
-        assert args == problem.args
         assert keywords.pop("out", None) is problem.out
-        assert keywords == OPTIONS.get(operation, {})
+        if operation in BY_NAME:
+            args += (keywords.pop("x"),)
+        assert args == problem.args
+        assert keywords == problem.options
+        assert keywords.get("axis", 1) == shape.axis
+
+
+def test_a_library_may_refuse_a_dtype():
+    class Refusing(Library):
+        name, module = "refusing", "numpy"
+
+        def softmax(self, x, out):
+            raise RuntimeError(self.message)
+
+    refusing = Refusing(1)
+    refusing.message = "[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : Could not find one"
+    with pytest.raises(RefusedError):
+        make_call(refusing, one_result("softmax"))
+    refusing.message = "out of memory"
+    with pytest.raises(RuntimeError, match="memory"):
+        make_call(refusing, one_result("softmax"))
 
 
 def test_a_missing_library_is_named(monkeypatch):
@@ -235,13 +294,16 @@ def test_a_wrong_loss_is_found_beside_a_right_gradient():
 def test_the_answer_is_the_references(operation, monkeypatch):
     """Although it is computed some rows at a time, and that of a loss from the rows' losses."""
     monkeypatch.setattr(problems, "BLOCK", 20)
-    problem = make_problem(operation, (11, 6))
-    result = OPS[operation].reference(*problem.args, **problem.options)
-    results = result if isinstance(result, tuple) else (result,)
-    for expected, exact in zip(problem.expected, results, strict=True):
-        assert expected.dtype == np.float32
-        np.testing.assert_allclose(expected, exact, rtol=1e-6, strict=False)
-        assert expected.shape == np.shape(exact)
+    for _, shape, dtype in tasks([operation], [(11, 6), (6, 11, 0)], ["float32", "float64"]):
+        problem = make_problem(operation, shape, dtype)
+        args, named = problems.by_keyword(operation, problem.args)
+        result = OPS[row_of(operation)].reference(*args, **named, **problem.options)
+        results = result if isinstance(result, tuple) else (result,)
+        rtol = {"float32": 1e-6, "float64": 1e-12}[dtype]
+        for expected, exact in zip(problem.expected, results, strict=True):
+            assert expected.dtype == dtype
+            np.testing.assert_allclose(expected, exact, rtol=rtol, strict=False)
+            assert expected.shape == np.shape(exact)
 
 
 def test_inputs_are_of_the_stated_kind():
@@ -258,8 +320,34 @@ def test_inputs_are_of_the_stated_kind():
     _, targets = make_problem("sigmoid_cross_entropy_with_grad[hard]", (10, 7)).args
     assert targets.dtype == np.float32
     assert set(targets.flat) == {0, 1}
+    y = make_problem("log_softmax_backward", (10, 7)).args[1]
+    np.testing.assert_allclose(np.exp(y).sum(axis=1), 1, rtol=1e-6)
+    _, labels = make_problem("softmax_cross_entropy_with_grad[labels,ignore_index]", (40, 7)).args
+    assert np.sum(labels == IGNORED) == 4
     assert make_problem("softmax", (10, 7)).bytes_moved == 2 * 4 * 70
+    assert make_problem("softmax", (10, 7), "float64").bytes_moved == 2 * 8 * 70
+    assert make_problem("logsumexp", (7, 10, 0)).bytes_moved == 4 * (70 + 10)
+    (turned,) = make_problem("softmax", (7, 10, 0)).args
+    np.testing.assert_array_equal(turned, make_problem("softmax", (10, 7)).args[0].T)
+    assert turned.flags.c_contiguous
     assert make_problem("softmax", (10, 7)).args[0][0, 0] == x[0, 0], "the seed is always the same"
+
+
+def test_shapes_have_names():
+    for name, shape in (("32x10", (32, 10, 1)), ("1000x8192@0", (1000, 8192, 0))):
+        assert parse_shape(name) == shape
+        assert shape_name(shape) == name
+    assert shape_name((32, 10)) == "32x10"
+    assert parse_shape("3x4@1") == (3, 4, 1)
+    assert parse_shape("2x1@0") == (2, 1, 0)
+
+
+def test_only_operations_with_an_axis_are_measured_along_axis_0():
+    found = tasks(OPERATIONS, [(3, 4), (3, 4, 0)], ["float32", "float64"])
+    assert {t.operation for t in found if t.shape.axis == 1} == set(OPERATIONS)
+    along = {t.operation for t in found if t.shape.axis == 0}
+    assert set(OPERATIONS) - along == {o for o in OPERATIONS if o.startswith(("sig", "log_sig"))}
+    assert [t.dtype for t in found] == sorted(t.dtype for t in found), "one dtype after the other"
 
 
 # the measurement ----------------------------------------------------------------------------------
@@ -318,7 +406,8 @@ def test_run_measures_everything_and_says_on_what(only_numpy, tmp_path):
     assert [(case.operation, case.shape) for case in measured.cases] == [
         ("softmax", "3x4"), ("softmax", "5x6"), ("sigmoid", "3x4"), ("sigmoid", "5x6"),
     ]  # fmt: skip
-    assert [s[0] for s in seen] == [f"{c.operation} {c.shape}" for c in measured.cases]
+    assert [s[0] for s in seen] == [f"{c.operation} {c.shape} float32" for c in measured.cases]
+    assert {case.dtype for case in measured.cases} == {"float32"}
     assert [s[1:] for s in seen] == [(0, 4), (1, 4), (2, 4), (3, 4)]
     for case in measured.cases:
         assert list(case.microseconds) == ["copy", "fastbp", "numpy"]
@@ -339,3 +428,30 @@ def test_a_wrong_library_ends_the_run(monkeypatch):
     monkeypatch.setattr("fastbp.bench.measure.load_libraries", peers.load_libraries)
     with pytest.raises(WrongAnswerError, match="planted"):
         run(["softmax"], [(3, 4)], threads=1, settings=FLEETING)
+
+
+def test_a_library_that_is_wrong_in_16_bits_is_left_out(monkeypatch):
+    libraries = {"fastbp": Fastbp(1), "planted": Planted(negated)}
+    monkeypatch.setattr("fastbp.bench.measure.load_libraries", lambda *_, **__: (libraries, []))
+    measured = run(["softmax"], [(3, 4)], dtypes=["float16"], threads=1, settings=FLEETING)
+    (case,) = measured.cases
+    assert list(case.microseconds) == ["copy", "fastbp"]
+    assert case.dtype == "float16"
+    assert measured.wrong[0].startswith("planted is wrong in softmax of 3x4")
+    libraries["fastbp"] = libraries.pop("planted")
+    with pytest.raises(WrongAnswerError, match="planted"):
+        run(["softmax"], [(3, 4)], dtypes=["float16"], threads=1, settings=FLEETING)
+
+
+def test_a_library_that_refuses_is_left_out(monkeypatch):
+    class Refusing(NumPy):
+        name = "refusing"
+
+        def softmax(self, x, out, *, axis=1):
+            raise NotImplementedError("not implemented for 'Double'")
+
+    libraries = {"fastbp": Fastbp(1), "refusing": Refusing(1)}
+    monkeypatch.setattr("fastbp.bench.measure.load_libraries", lambda *_, **__: (libraries, []))
+    measured = run(["softmax"], [(3, 4)], dtypes=["float64"], threads=1, settings=FLEETING)
+    assert list(measured.cases[0].microseconds) == ["copy", "fastbp"]
+    assert measured.wrong == []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastbp.__main__ import main
-from fastbp.bench import peers, problems, report
+from fastbp.bench import peers, picture, problems, tables
 from fastbp.bench.libraries import Fastbp, NumPy
 from fastbp.bench.measure import Settings
 from fastbp.bench.problems import COPY, OPERATIONS, SHAPES, WrongAnswerError
@@ -35,52 +35,73 @@ MADE_UP = Report(
     not_installed=["jax", "scipy"],
     cases=[
         Case("softmax", "32x10", 2560, {"copy": 0.5, "fastbp": 2.0, "numpy": 8.0, "torch": 4.0}),
-        Case("softmax", "8192x1000", 65536000, {"copy": 1000.0, "fastbp": 1500.0, "numpy": 12000.0,
-                                                "torch": 12345.6}),
+        Case("softmax", "8192x1000@0", 65536000, {"copy": 1000.0, "fastbp": 1500.0,
+                                                  "numpy": 12000.0, "torch": 12345.6}),
         Case("sigmoid_backward[y]", "32x10", 3840, {"copy": 1.0, "fastbp": 2.0, "torch": 1.234}),
+        Case("softmax", "2000x32000", 1024000000,
+             {"copy": 100.0, "fastbp": 150.0, "numpy": 300.0}, "float64"),
+        Case("softmax", "65536x1000", 1048576000,
+             {"copy": 100.0, "fastbp": 250.0, "numpy": 300.0}, "float64"),
     ],
+    wrong=["torch is wrong"],
 )  # fmt: skip
 
 MARKDOWN = """\
-**softmax**
+**softmax, float32**
 
 | shape | copy | fastbp | numpy | torch |
 |---|---:|---:|---:|---:|
 | 32×10 | 0.50 | **2.00** | 8.00 | 4.00 |
-| 8192×1000 | 1,000 | **1,500** | 12,000 | 12,346 |
+| 8192×1000@0 | 1,000 | **1,500** | 12,000 | 12,346 |
 
-time of the fastest other library by that of fastbp: 4.00 (geometric mean)
-
-**sigmoid_backward[y]**
+**sigmoid_backward[y], float32**
 
 | shape | copy | fastbp | torch |
 |---|---:|---:|---:|
 | 32×10 | 1.00 | 2.00 | **1.23** |
 
-time of the fastest other library by that of fastbp: 0.62 (geometric mean)
+**softmax, float64**
+
+| shape | copy | fastbp | numpy |
+|---|---:|---:|---:|
+| 2000×32000 | 100 | **150** | 300 |
+| 65536×1000 | 100 | **250** | 300 |
+
+| operation | dtype | fastest peer ÷ fastbp | worst | fastbp ÷ copy |
+|---|---:|---:|---:|---:|
+| softmax | float32 | 4.00 | 2.00 (32×10) | – |
+| sigmoid_backward[y] | float32 | 0.62 | 0.62 (32×10) | – |
+| softmax | float64 | 1.55 | 1.20 (65536×1000) | 2.50 (65536×1000) |
 
 A CPU, Linux x86_64, CPython 3.12.1; 2 of 4 cores<br>
 fastbp 0.1.0, numpy 2.0.0, torch 2.5.0<br>
-float32; 20th percentile of 3 x 60 ms; 2026-01-02T03:04:05+00:00<br>
+float32, float64; 20th percentile of 3 x 60 ms; 2026-01-02T03:04:05+00:00<br>
 not installed: jax, scipy<br>
+left out: torch is wrong<br>
 Made by `fastbp bench --quick`.
 """
 
 
 def test_markdown_shows_losing_cases_like_the_others():
-    assert report.markdown(MADE_UP) == MARKDOWN
+    assert tables.markdown(MADE_UP) == MARKDOWN
 
 
 def test_a_busy_machine_is_told():
     busy = dataclasses.replace(MADE_UP, machine={**MADE_UP.machine, "load": "2.50"})
-    assert "2.5" in report.summary(busy)[-1]
-    assert "load" not in " ".join(report.summary(MADE_UP))
+    assert "2.5" in tables.summary(busy)[-1]
+    assert "load" not in " ".join(tables.summary(MADE_UP))
 
 
-def test_lead_is_the_geometric_mean_over_the_fastest_peers():
-    assert MADE_UP.lead("softmax") == pytest.approx((4 / 2 * 12000 / 1500) ** 0.5)
+def test_goals_are_of_the_fastest_peers_and_of_large_copies():
+    softmax, _, wide = MADE_UP.goals()
+    assert (softmax.operation, softmax.dtype) == ("softmax", "float32")
+    assert softmax.lead == pytest.approx((4 / 2 * 12000 / 1500) ** 0.5)
+    assert softmax.least_lead == (4 / 2, "32x10")
+    assert softmax.by_copy is None, "nothing large"
+    assert wide.by_copy == (250 / 100, "65536x1000")
     alone = Case("softmax", "1x1", 8, {COPY: 1.0, "fastbp": 2.0})
-    assert dataclasses.replace(MADE_UP, cases=[alone]).lead("softmax") is None
+    (goal,) = dataclasses.replace(MADE_UP, cases=[alone]).goals()
+    assert (goal.lead, goal.least_lead) == (None, None)
 
 
 def test_many_shapes_take_several_tables_that_fit_a_terminal():
@@ -89,8 +110,8 @@ def test_many_shapes_take_several_tables_that_fit_a_terminal():
         Case("softmax", problems.shape_name(shape), 8, {COPY: 123456.0, "fastbp": 123456.0})
         for shape in SHAPES
     ]
-    drawn = report.tables(dataclasses.replace(MADE_UP, cases=cases))
-    assert [len(table.columns) - 1 for table in drawn] == [5, 5]
+    drawn = tables.tables(dataclasses.replace(MADE_UP, cases=cases))
+    assert [len(table.columns) - 1 for table in drawn[:-1]] == [5, 5, 1]
     console = rich.Console(width=80)
     with console.capture() as captured:
         console.print(*drawn)
@@ -98,17 +119,21 @@ def test_many_shapes_take_several_tables_that_fit_a_terminal():
     assert "…" not in text, "something was cut"
     assert all(f" {case.shape}" in text for case in cases)
     assert text.count("123,456") == 2 * len(SHAPES)
-    assert text.count("softmax") == 1, "one title"
+    assert text.count("softmax") == 2, "one title, one line of goals"
 
-    drawn = report.tables(MADE_UP)
-    assert [table.title.plain for table in drawn] == ["softmax", "sigmoid_backward[y]"]
-    assert all("geometric mean" in table.caption for table in drawn)
+    drawn = tables.tables(MADE_UP)
+    titles = ["softmax, float32", "sigmoid_backward[y], float32", "softmax, float64"]
+    assert [table.title.plain for table in drawn[:-1]] == titles
+    console = rich.Console(width=120)
+    with console.capture() as captured:
+        console.print(drawn[-1])
+    assert all(words in captured.get() for words in ("sigmoid_backward[y]", "1.20 (65536×1000)"))
 
 
 def test_numbers_have_three_digits_or_more():
-    texts = [report.time_text(t) for t in (0.234, 9.994, 9.996, 99.94, 99.96, 12345.6)]
+    texts = [tables.time_text(t) for t in (0.234, 9.994, 9.996, 99.94, 99.96, 12345.6)]
     assert texts == ["0.23", "9.99", "10.0", "99.9", "100", "12,346"]
-    texts = [report.ratio_text(r) for r in (0.123, 0.996, 9.94, 9.96, 1234.5)]
+    texts = [tables.ratio_text(r) for r in (0.123, 0.996, 9.94, 9.96, 1234.5)]
     assert texts == ["0.12", "1.0", "9.9", "10", "1,234"]
 
 
@@ -119,10 +144,22 @@ def test_stored_reports_come_back(tmp_path):
     assert json.loads(file.read_text("utf-8"))["cases"][0]["microseconds"]["torch"] == 4.0
     part = Report.load(file).part(["softmax"], ["32x10"])
     assert part.cases == MADE_UP.cases[:1]
+    assert MADE_UP.part(dtypes=["float64"]).cases == MADE_UP.cases[3:]
     for text in ("", "{}", "[]", "null", '{"cases": 3}', '{"cases": [{}]}', "\x00"):
         file.write_text(text, "utf-8")
         with pytest.raises(ValueError, match="no file that fastbp bench has written"):
             Report.load(file)
+
+
+def test_older_files_are_of_float32(tmp_path):
+    file = tmp_path / "times.json"
+    fields = dataclasses.asdict(MADE_UP)
+    del fields["wrong"]
+    fields["cases"] = fields["cases"][:3]
+    for case in fields["cases"]:
+        del case["dtype"]
+    file.write_text(json.dumps(fields), "utf-8")
+    assert Report.load(file) == dataclasses.replace(MADE_UP, cases=MADE_UP.cases[:3], wrong=[])
 
 
 @pytest.mark.parametrize("n_operations", [1, 2, 10, len(OPERATIONS)])
@@ -135,7 +172,7 @@ def test_the_picture_is_drawn(n_operations, tmp_path):
     ]
     cases[0].microseconds["another library"] = 3.0
     file = tmp_path / "picture.png"
-    report.plot(dataclasses.replace(MADE_UP, cases=cases), file)
+    picture.plot(dataclasses.replace(MADE_UP, cases=cases), file)
     content = file.read_bytes()
     assert content.startswith(b"\x89PNG")
     assert len(content) > 10_000
@@ -143,8 +180,8 @@ def test_the_picture_is_drawn(n_operations, tmp_path):
 
 def test_every_library_has_a_style_of_its_own():
     names = [library.name for library in peers.LIBRARIES]
-    assert set(names) <= report.STYLES.keys()
-    assert len({report.STYLES[name] for name in names}) == len(names)
+    assert set(names) <= picture.STYLES.keys()
+    assert len({picture.STYLES[name] for name in names}) == len(names)
 
 
 # the command line ---------------------------------------------------------------------------------
@@ -154,27 +191,32 @@ def test_the_command_prints_stores_and_draws(only_numpy, tmp_path, capsys):
     for package in ("rich", "matplotlib"):
         pytest.importorskip(package)
     stored, picture = tmp_path / "times.json", tmp_path / "picture.png"
-    what = ["--operations", "softmax", "sigmoid_backward", "--shapes", "3x4", "50x60"]
+    what = ["--operations", "softmax", "sigmoid_backward", "--shapes", "3x4", "50x60@0"]
+    what += ["--dtypes", "float32", "float64"]
     where = ["--json", str(stored), "--plot", str(picture)]
     assert main(["bench", "--quick", *what, *where]) == 0
     out = capsys.readouterr().out
     for words in (
-        "softmax", "sigmoid_backward[y]", "3x4", "50x60", "fastbp", "numpy", "copy",
-        "time of the fastest other library", f"numpy {np.__version__}", "20th percentile of 1 x",
+        "softmax", "sigmoid_backward[y]", "3x4", "50x60@0", "fastbp", "numpy", "copy",
+        "fastest peer ÷ fastbp", "softmax, float64", f"numpy {np.__version__}",
+        "20th percentile of 1 x",
     ):  # fmt: skip
         assert words in out
     assert picture.read_bytes().startswith(b"\x89PNG")
     loaded = Report.load(stored)
-    assert len(loaded.cases) == 4
+    assert len(loaded.cases) == 2 * (2 + 1 + 1), "no sigmoid along axis 0"
     assert loaded.command == (
-        "fastbp bench --operations softmax 'sigmoid_backward[y]' --shapes 3x4 50x60 --quick"
+        "fastbp bench --operations softmax 'sigmoid_backward[y]' 'sigmoid_backward[x]' "
+        "--shapes 3x4 50x60@0 --dtypes float32 float64 --quick"
     )
     assert str(tmp_path) not in stored.read_text("utf-8"), "where files lie is nobody's business"
 
     assert main(["bench", "--from", str(stored), "--markdown"]) == 0
-    assert capsys.readouterr().out == report.markdown(loaded)
+    assert capsys.readouterr().out == tables.markdown(loaded)
     assert main(["bench", "--from", str(stored), "--operations", "softmax"]) == 0
     assert "sigmoid" not in capsys.readouterr().out
+    assert main(["bench", "--from", str(stored), "--dtypes", "float64"]) == 0
+    assert "float32" not in capsys.readouterr().out
 
 
 def test_options_reach_the_measurement(monkeypatch, capsys):
@@ -190,10 +232,15 @@ def test_options_reach_the_measurement(monkeypatch, capsys):
     what = ["--operations", "softmax_cross_entropy"]
     assert main(["bench", "--threads", "1", "--rounds", "7", *what]) == 0
     assert main(["bench", "--quick"]) == 0
-    (full, options), (part, chosen), (quick, quickly) = called
+    assert main(["bench", "--large", "--dtypes", "float64", "float16", "--shapes", "3x4@0"]) == 0
+    (full, options), (part, chosen), (quick, quickly), (large, widely) = called
     assert full == (OPERATIONS, SHAPES)
     assert options["threads"] is None
+    assert options["dtypes"] == ["float32"]
     assert options["compiled_slowly"]
+    assert large == (OPERATIONS, ((3, 4, 0), *problems.LARGE_SHAPES))
+    assert widely["dtypes"] == ["float64", "float16"]
+    assert widely["command"].endswith("--shapes 3x4@0 --dtypes float64 float16 --large")
     assert part == (("softmax_cross_entropy[labels]",), SHAPES)
     assert (chosen["threads"], chosen["settings"].rounds) == (1, 7)
     assert quick == (OPERATIONS, problems.QUICK_SHAPES)
@@ -207,7 +254,12 @@ def test_options_reach_the_measurement(monkeypatch, capsys):
     [
         ("--operations fly", ["--operations", "'fly'", "softmax"]),
         ("--operations", ["--operations"]),
-        ("--shapes 3", ["--shapes", "'3'", "1x10"]),
+        ("--shapes 3", ["--shapes", "'3'", "32x10"]),
+        ("--shapes 3x4@2", ["--shapes", "'3x4@2'", "@0"]),
+        ("--shapes 3x4@", ["--shapes", "'3x4@'"]),
+        ("--shapes 1x4@0", ["--shapes", "'1x4@0'", "2 rows"]),
+        ("--operations sigmoid --shapes 3x4@0", ["--shapes", "no axis"]),
+        ("--dtypes int32", ["--dtypes", "int32", "float16"]),
         ("--shapes 3x", ["--shapes", "'3x'"]),
         ("--shapes 0x3", ["--shapes", "'0x3'"]),
         ("--shapes 3x4x5", ["--shapes", "'3x4x5'"]),
@@ -225,6 +277,8 @@ def test_options_reach_the_measurement(monkeypatch, capsys):
         ("--from .", ["--from", "cannot read"]),
         ("--from broken.json", ["--from", "broken.json", "no file that fastbp bench"]),
         ("--from times.json --shapes 7x7", ["--from", "times.json"]),
+        ("--from times.json --dtypes float16", ["--from", "times.json"]),
+        ("--from times.json --large", ["--large", "--from"]),
         ("--from times.json --quick", ["--quick", "--from"]),
         ("--from times.json --threads 1", ["--threads", "--from"]),
         ("--from times.json --json a.json", ["--json", "--from"]),

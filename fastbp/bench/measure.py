@@ -15,9 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
-from .libraries import Call, make_call
+from .libraries import Call, RefusedError, make_call
 from .peers import copies, load_libraries
-from .problems import COPY, OPERATIONS, SHAPES, make_problem, shape_name
+from .problems import (
+    COPY,
+    FASTBP,
+    OPERATIONS,
+    SHAPES,
+    WrongAnswerError,
+    make_problem,
+    shape_name,
+    tasks,
+)
 from .report import Case, Report
 
 
@@ -86,8 +95,9 @@ def _time_in_a_stretch(call: Call, settings: Settings) -> list[float]:
 
 def run(
     operations: Sequence[str] = OPERATIONS,
-    shapes: Sequence[tuple[int, int]] = SHAPES,
+    shapes: Sequence[tuple[int, ...]] = SHAPES,
     *,
+    dtypes: Sequence[str] = ("float32",),
     threads: int | None = None,
     settings: Settings | None = None,
     compiled_slowly: bool = True,
@@ -100,7 +110,10 @@ def run(
     ----------
     operations : sequence of str
         Names out of `OPERATIONS`.
-    shapes : sequence of (n_rows, n_columns)
+    shapes : sequence of (n_rows, n_columns) or (n_rows, n_columns, axis)
+        Operations on elements leave out those with axis 0.
+    dtypes : sequence of str
+        Out of "float32", "float64", "float16" and "bfloat16".
     threads : int, optional
         How many threads each library may use; all usable cores by default.
     settings : Settings, optional
@@ -115,27 +128,41 @@ def run(
     Raises
     ------
     WrongAnswerError
-        If a library's answer is wrong.
+        If a library's answer is wrong; of 16 bits only if fastbp's is, and others are left out.
     """
     settings = settings or Settings()
     threads = threads or available_threads()
     before = machine()
     libraries, missing = load_libraries(threads, compiled_slowly=compiled_slowly)
-    cases = []
-    todo = [(operation, shape) for operation in operations for shape in shapes]
-    for done, (operation, shape) in enumerate(todo):
+    cases, wrong = [], []
+    todo = tasks(operations, shapes, dtypes)
+    for done, task in enumerate(todo):
         if progress is not None:
-            progress(f"{operation} {shape_name(shape)}", done, len(todo))
-        problem = make_problem(operation, shape)
+            progress(str(task), done, len(todo))
+        problem = make_problem(*task)
         calls = copies(problem.bytes_moved, threads, libraries.values())
         of_copies = list(calls)
         for name, library in libraries.items():
-            if library.has(operation):
-                calls[name] = make_call(library, problem)
+            if library.has(task.operation, task.dtype):
+                try:
+                    calls[name] = make_call(library, problem)
+                except RefusedError:
+                    continue
+                except WrongAnswerError as error:
+                    # Sums overflow in float16, and that is for their library to mend.
+                    if name == FASTBP or problem.dtype.itemsize > 2:
+                        raise
+                    wrong.append(str(error))
         times = measure(calls, settings)
         fastest_copy = min(times.pop(name) for name in of_copies)
         cases.append(
-            Case(operation, shape_name(shape), problem.bytes_moved, {COPY: fastest_copy, **times})
+            Case(
+                task.operation,
+                shape_name(task.shape),
+                problem.bytes_moved,
+                {COPY: fastest_copy, **times},
+                task.dtype,
+            )
         )
     return Report(
         date=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
@@ -146,6 +173,7 @@ def run(
         versions={library.name: library.version for library in libraries.values()},
         not_installed=missing,
         cases=cases,
+        wrong=wrong,
     )
 
 

@@ -22,6 +22,7 @@ class OnnxRuntime(Library):
     module = "onnxruntime"
     # As old as the operators allow, so that any pair of onnx and onnxruntime will do.
     OPSET, IR_VERSION = 13, 7
+    dtypes = ("float32", "float64", "float16")
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
@@ -58,20 +59,24 @@ class OnnxRuntime(Library):
 
         return call
 
-    def softmax(self, x: Array, out: Array) -> Call:
-        return self._node("Softmax", x, out=out, axis=1)
+    def softmax(self, x: Array, out: Array, *, axis: int = 1) -> Call:
+        return self._node("Softmax", x, out=out, axis=axis)
 
-    def log_softmax(self, x: Array, out: Array) -> Call:
-        return self._node("LogSoftmax", x, out=out, axis=1)
+    def log_softmax(self, x: Array, out: Array, *, axis: int = 1) -> Call:
+        return self._node("LogSoftmax", x, out=out, axis=axis)
 
-    def logsumexp(self, x: Array, out: Array) -> Call:
-        return self._node("ReduceLogSumExp", x, out=out, axes=[1], keepdims=0)
+    def logsumexp(self, x: Array, out: Array, *, axis: int = 1) -> Call:
+        return self._node("ReduceLogSumExp", x, out=out, axes=[axis], keepdims=0)
 
     def sigmoid(self, x: Array, out: Array) -> Call:
         return self._node("Sigmoid", x, out=out)
 
-    def softmax_cross_entropy_labels(self, logits: Array, labels: Array, _out: None) -> Call:
-        loss = np.empty((), np.float32)
+    def softmax_cross_entropy_labels(
+        self, logits: Array, labels: Array, _out: None, *, axis: int = 1
+    ) -> Call:
+        loss = np.empty((), logits.dtype)
+        if axis == 0:  # classes are expected along axis 1
+            logits, labels = logits[None], labels[None]
         return self._node("SoftmaxCrossEntropyLoss", logits, labels, out=loss, reduction="mean")
 
 
@@ -80,19 +85,20 @@ class SciPy(Library):
 
     name = "scipy"
     module = "scipy"
+    dtypes = ("float32", "float64", "float16")
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
         self.special: Any = import_module("scipy.special")
 
-    def softmax(self, x: Array, _out: Array) -> Call:
-        return lambda: self.special.softmax(x, axis=1)
+    def softmax(self, x: Array, _out: Array, *, axis: int = 1) -> Call:
+        return lambda: self.special.softmax(x, axis=axis)
 
-    def log_softmax(self, x: Array, _out: Array) -> Call:
-        return lambda: self.special.log_softmax(x, axis=1)
+    def log_softmax(self, x: Array, _out: Array, *, axis: int = 1) -> Call:
+        return lambda: self.special.log_softmax(x, axis=axis)
 
-    def logsumexp(self, x: Array, _out: Array) -> Call:
-        return lambda: self.special.logsumexp(x, axis=1)
+    def logsumexp(self, x: Array, _out: Array, *, axis: int = 1) -> Call:
+        return lambda: self.special.logsumexp(x, axis=axis)
 
     def sigmoid(self, x: Array, out: Array) -> Call:
         expit = self.special.expit
@@ -106,11 +112,13 @@ class SciPy(Library):
 class ScikitLearn(Library):
     """scikit-learn: its own softmax, and the losses behind its boosted trees and linear models.
 
-    They are per sample and so are their gradients: the mean is not part of the timed call.
+    They are per sample and so are their gradients: the mean is not part of the timed call. What
+    holds samples in columns is given as its transpose, which they take as it lies.
     """
 
     name = "scikit-learn"
     module = "sklearn"
+    dtypes = ("float32", "float64")
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
@@ -122,32 +130,39 @@ class ScikitLearn(Library):
     def answers(self, result: Any) -> tuple[Array, ...]:
         if isinstance(result, tuple):
             losses, dlogits = result
-            return np.asarray(np.mean(losses)), dlogits / len(losses)
+            return np.asarray(np.mean(losses)), dlogits / losses.size
         return (np.asarray(np.mean(result)) if result.ndim == 1 else result,)
 
-    def softmax(self, x: Array, out: Array) -> Call:
-        row_softmax = self.row_softmax
+    def softmax(self, x: Array, out: Array, *, axis: int = 1) -> Call:
+        row_softmax, rows = self.row_softmax, _rows(out, axis)
 
         def call() -> Array:
             np.copyto(out, x)  # it works in place, or in an array of its own
-            row_softmax(out, copy=False)
+            row_softmax(rows, copy=False)
             return out
 
         return call
 
-    def softmax_cross_entropy_labels(self, logits: Array, labels: Array, _out: None) -> Call:
-        loss = self.loss_class(n_classes=logits.shape[1]).loss
-        targets, losses = labels.astype(np.float32), np.empty(len(logits), np.float32)
-        return lambda: loss(targets, logits, loss_out=losses, n_threads=self.threads)
+    def softmax_cross_entropy_labels(
+        self, logits: Array, labels: Array, _out: None, *, axis: int = 1
+    ) -> Call:
+        x = _rows(logits, axis)
+        loss = self.loss_class(n_classes=x.shape[1]).loss
+        targets, losses = labels.astype(x.dtype), np.empty(len(x), x.dtype)
+        return lambda: loss(targets, x, loss_out=losses, n_threads=self.threads)
 
     def softmax_cross_entropy_with_grad_labels(
-        self, logits: Array, labels: Array, out: Array
+        self, logits: Array, labels: Array, out: Array, *, axis: int = 1
     ) -> Call:
-        loss_gradient = self.loss_class(n_classes=logits.shape[1]).loss_gradient
-        targets, losses = labels.astype(np.float32), np.empty(len(logits), np.float32)
-        return lambda: loss_gradient(
-            targets, logits, loss_out=losses, gradient_out=out, n_threads=self.threads
-        )
+        x, dx = _rows(logits, axis), _rows(out, axis)
+        loss_gradient = self.loss_class(n_classes=x.shape[1]).loss_gradient
+        targets, losses = labels.astype(x.dtype), np.empty(len(x), x.dtype)
+
+        def call() -> tuple[Array, Array]:
+            loss_gradient(targets, x, loss_out=losses, gradient_out=dx, n_threads=self.threads)
+            return losses, out
+
+        return call
 
     def sigmoid_cross_entropy_with_grad_hard(
         self, logits: Array, targets: Array, out: Array
@@ -163,11 +178,16 @@ class ScikitLearn(Library):
         return call
 
 
+def _rows(a: Array, axis: int) -> Array:
+    return a if axis else a.T
+
+
 class NumExpr(Library):
     """NumExpr, which has no reductions along rows worth the name: elementwise operations."""
 
     name = "numexpr"
     module = "numexpr"
+    dtypes = ("float32", "float64")
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
@@ -185,6 +205,9 @@ class NumExpr(Library):
 
     def sigmoid_backward_y(self, dy: Array, y: Array, out: Array) -> Call:
         return self._evaluate("dy * y * (1 - y)", out, dy=dy, y=y)
+
+    def sigmoid_backward_x(self, dy: Array, x: Array, out: Array) -> Call:
+        return self._evaluate("dy / ((1 + exp(-x)) * (1 + exp(x)))", out, dy=dy, x=x)
 
 
 LIBRARIES: tuple[type[Library], ...] = (

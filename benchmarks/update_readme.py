@@ -1,6 +1,6 @@
 """Put the accuracy and speed tables into README.md, from a verification and stored times.
 
-    fastbp bench --json benchmarks/results/NAME.json
+    fastbp bench --cold --json benchmarks/results/NAME.json
     python benchmarks/update_readme.py benchmarks/results/NAME.json
 
 Draws benchmarks/results/NAME.png beside the times.
@@ -12,7 +12,13 @@ from pathlib import Path
 
 from fastbp.bench.picture import plot
 from fastbp.bench.report import Report
-from fastbp.bench.tables import markdown
+from fastbp.bench.tables import (
+    cold_table,
+    goals_table,
+    notes_markdown,
+    table_markdown,
+    times_markdown,
+)
 from fastbp.testing import verify
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,13 +51,13 @@ def escaped(text: object) -> str:
     return str(text).replace("|", "\\|")
 
 
-def speed(stored: Path) -> str:
-    """The tables of all operations, and the picture."""
-    times = Report.load(stored)
+def speed(times: Report, stored: Path) -> str:
+    """The tables of all operations, and the picture, which is drawn beside the stored times."""
     picture = stored.with_suffix(".png")
     plot(times, picture)
     place = picture.resolve().relative_to(ROOT).as_posix()
-    return f"![Time relative to a copy]({place})\n\n{markdown(times).strip()}"
+    tables = f"{times_markdown(times)}\n{notes_markdown(times)}"
+    return f"![Time relative to a copy]({place})\n\n{tables}".strip()
 
 
 def put(readme: str, name: str, content: str) -> str:
@@ -68,6 +74,10 @@ def put(readme: str, name: str, content: str) -> str:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         raise SystemExit(__doc__)
-    path = ROOT / "README.md"
+    path, file = ROOT / "README.md", Path(sys.argv[1])
+    measured = Report.load(file)
     text = put(path.read_text("utf-8"), "accuracy", accuracy())
-    path.write_text(put(text, "speed", speed(Path(sys.argv[1]))), "utf-8")
+    text = put(text, "goals", table_markdown(goals_table(measured)).strip())
+    if measured.cold:
+        text = put(text, "cold", table_markdown(cold_table(measured)).strip())
+    path.write_text(put(text, "speed", speed(measured, file)), "utf-8")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from fastbp.__main__ import main
-from fastbp.bench import peers, picture, problems, tables
+from fastbp.bench import cold, peers, picture, problems, tables
 from fastbp.bench.libraries import Fastbp, NumPy
 from fastbp.bench.measure import Settings
 from fastbp.bench.problems import COPY, OPERATIONS, SHAPES, WrongAnswerError
-from fastbp.bench.report import Case, Report
+from fastbp.bench.report import Case, ColdStart, Report
 
 
 @pytest.fixture
@@ -44,6 +44,7 @@ MADE_UP = Report(
              {"copy": 100.0, "fastbp": 250.0, "numpy": 300.0}, "float64"),
     ],
     wrong=["torch is wrong"],
+    cold=[ColdStart("softmax", 12.345, 0.4)],
 )  # fmt: skip
 
 MARKDOWN = """\
@@ -72,6 +73,10 @@ MARKDOWN = """\
 | softmax | float32 | 4.00 | 2.00 (32×10) | – |
 | sigmoid_backward[y] | float32 | 0.62 | 0.62 (32×10) | – |
 | softmax | float64 | 1.55 | 1.20 (65536×1000) | 2.50 (65536×1000) |
+
+| import and first call | nothing compiled yet | compiled before |
+|---|---:|---:|
+| softmax | 12.35 s | 0.40 s |
 
 A CPU, Linux x86_64, CPython 3.12.1; 2 of 4 cores<br>
 fastbp 0.1.0, numpy 2.0.0, torch 2.5.0<br>
@@ -110,7 +115,7 @@ def test_many_shapes_take_several_tables_that_fit_a_terminal():
         Case("softmax", problems.shape_name(shape), 8, {COPY: 123456.0, "fastbp": 123456.0})
         for shape in SHAPES
     ]
-    drawn = tables.tables(dataclasses.replace(MADE_UP, cases=cases))
+    drawn = tables.tables(dataclasses.replace(MADE_UP, cases=cases, cold=[]))
     assert [len(table.columns) - 1 for table in drawn[:-1]] == [5, 5, 1]
     console = rich.Console(width=80)
     with console.capture() as captured:
@@ -123,11 +128,11 @@ def test_many_shapes_take_several_tables_that_fit_a_terminal():
 
     drawn = tables.tables(MADE_UP)
     titles = ["softmax, float32", "sigmoid_backward[y], float32", "softmax, float64"]
-    assert [table.title.plain for table in drawn[:-1]] == titles
+    assert [table.title.plain for table in drawn[:-2]] == titles
     console = rich.Console(width=120)
     with console.capture() as captured:
-        console.print(drawn[-1])
-    assert all(words in captured.get() for words in ("sigmoid_backward[y]", "1.20 (65536×1000)"))
+        console.print(*drawn[-2:])
+    assert all(words in captured.get() for words in ("1.20 (65536×1000)", "12.35 s"))
 
 
 def test_numbers_have_three_digits_or_more():
@@ -154,12 +159,14 @@ def test_stored_reports_come_back(tmp_path):
 def test_older_files_are_of_float32(tmp_path):
     file = tmp_path / "times.json"
     fields = dataclasses.asdict(MADE_UP)
-    del fields["wrong"]
+    del fields["wrong"], fields["cold"]
     fields["cases"] = fields["cases"][:3]
     for case in fields["cases"]:
         del case["dtype"]
     file.write_text(json.dumps(fields), "utf-8")
-    assert Report.load(file) == dataclasses.replace(MADE_UP, cases=MADE_UP.cases[:3], wrong=[])
+    assert Report.load(file) == dataclasses.replace(
+        MADE_UP, cases=MADE_UP.cases[:3], wrong=[], cold=[]
+    )
 
 
 @pytest.mark.parametrize("n_operations", [1, 2, 10, len(OPERATIONS)])
@@ -249,6 +256,39 @@ def test_options_reach_the_measurement(monkeypatch, capsys):
     capsys.readouterr()
 
 
+def test_the_cold_start_is_measured_where_asked_for(only_numpy, monkeypatch, tmp_path, capsys):
+    pytest.importorskip("rich")
+    asked = []
+
+    def fake_seconds(call, variables):
+        asked.append((call, variables["FASTBP_CACHE_DIR"], variables["NUMBA_NUM_THREADS"]))
+        return 10.0 / len(asked)
+
+    monkeypatch.setattr(cold, "_seconds", fake_seconds)
+    file = tmp_path / "times.json"
+    what = ["--quick", "--operations", "sigmoid", "--shapes", "3x4", "--threads", "1"]
+    assert main(["bench", *what, "--cold", "--json", str(file)]) == 0
+    assert "compiled before" in capsys.readouterr().out
+    loaded = Report.load(file)
+    assert loaded.cold == [ColdStart("softmax", 10.0, 10.0 / 4)]
+    assert loaded.command.endswith("--quick --cold")
+    assert len(set(asked)) == 1, "the same folder, empty the first time"
+    asked.clear()
+    assert [start.call for start in cold.measure_cold(threads=2)] == list(cold.CALLS)
+    assert len({folder for _, folder, _ in asked}) == 3
+    assert main(["bench", *what]) == 0
+    assert "compiled before" not in capsys.readouterr().out
+
+
+def test_a_new_process_says_how_long_it_took(tmp_path):
+    folder = tmp_path / "cache"
+    seconds = cold._seconds(cold.CALLS["softmax"], {"FASTBP_CACHE_DIR": str(folder)})
+    assert 0 < seconds < 300
+    assert any(folder.rglob("*")), "something was compiled into the folder"
+    seconds = cold._seconds("assert np.arange(3).sum() == 3 and fastbp", {})
+    assert 0 < seconds < 60
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -278,6 +318,7 @@ def test_options_reach_the_measurement(monkeypatch, capsys):
         ("--from broken.json", ["--from", "broken.json", "no file that fastbp bench"]),
         ("--from times.json --shapes 7x7", ["--from", "times.json"]),
         ("--from times.json --dtypes float16", ["--from", "times.json"]),
+        ("--from times.json --cold", ["--cold", "--from"]),
         ("--from times.json --large", ["--large", "--from"]),
         ("--from times.json --quick", ["--quick", "--from"]),
         ("--from times.json --threads 1", ["--threads", "--from"]),

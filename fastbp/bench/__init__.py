@@ -3,6 +3,7 @@
 * `libraries`, `frameworks`, `peers`: a class for each, with a method for every operation it has.
 * `problems`: an operation of `fastbp.testing.OPS`, a shape, its inputs and the right answer.
 * `measure`: all libraries in turn, beside a copy of as many bytes as the operation must move.
+* `cold`: new processes, from the import to the first result.
 * `report`, `tables`, `picture`: what was measured, as JSON, as tables and as a picture.
 * `options`: those of the command line.
 

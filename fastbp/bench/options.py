@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..arguments import DTYPES_HELP, dtype, whole
-from . import measure, problems
+from . import cold, measure, problems
 from .report import Report
 from .tables import progress_bar
 
@@ -50,6 +50,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help=f"one short round of {_shape_names(problems.QUICK_SHAPES)}, without torch.compile",
     )
+    option(
+        "--cold",
+        action="store_true",
+        help="also time new processes, from importing fastbp to its first result: minutes, as "
+        "they compile everything anew",
+    )
     option("--json", metavar="FILE", help="store the times in this file")
     option("--plot", metavar="FILE", help="draw them into this picture")
     option("--markdown", action="store_true", help="print tables in Markdown")
@@ -89,7 +95,7 @@ def _measured(args: argparse.Namespace) -> Report:
     if args.rounds is not None:
         settings = dataclasses.replace(settings, rounds=args.rounds)
     with progress_bar() as progress:
-        return measure.run(
+        report = measure.run(
             operations,
             shapes,
             dtypes=dtypes,
@@ -99,9 +105,14 @@ def _measured(args: argparse.Namespace) -> Report:
             command=_command(args),
             progress=progress,
         )
+        if not args.cold:
+            return report
+        calls = cold.QUICK_CALLS if args.quick else tuple(cold.CALLS)
+        starts = cold.measure_cold(calls, threads=report.threads, progress=progress)
+        return dataclasses.replace(report, cold=starts)
 
 
-FLAGS = ("large", "quick")
+FLAGS = ("large", "quick", "cold")
 
 
 def _command(args: argparse.Namespace) -> str:

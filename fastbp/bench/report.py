@@ -33,6 +33,15 @@ class Case:
 
 
 @dataclass(frozen=True)
+class ColdStart:
+    """Seconds of importing fastbp and of a first call, with an empty and with a filled cache."""
+
+    call: str
+    empty: float
+    filled: float
+
+
+@dataclass(frozen=True)
 class Goal:
     """How fast fastbp is in an operation, over all shapes; None where nothing was measured."""
 
@@ -56,6 +65,7 @@ class Report:
     not_installed: list[str]
     cases: list[Case]
     wrong: list[str] = field(default_factory=list)  # answers in 16 bits that were left out
+    cold: list[ColdStart] = field(default_factory=list)
 
     @property
     def dtypes(self) -> list[str]:
@@ -85,7 +95,9 @@ class Report:
         """
         try:
             fields = json.loads(Path(file).read_text(encoding="utf-8"))
-            return cls(**{**fields, "cases": [Case(**case) for case in fields["cases"]]})
+            cases = [Case(**case) for case in fields["cases"]]
+            cold = [ColdStart(**start) for start in fields.get("cold", ())]
+            return cls(**{**fields, "cases": cases, "cold": cold})
         except (ValueError, TypeError, KeyError):
             raise ValueError(f"{str(file)!r} is no file that fastbp bench has written") from None
 

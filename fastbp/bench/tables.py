@@ -15,6 +15,7 @@ QUIET_LOAD = 0.5
 # More columns than that are cut in a terminal of the usual 80 characters.
 SHAPES_IN_A_TABLE = 5
 
+COLD = ("import and first call", "nothing compiled yet", "compiled before")
 GOALS = ("operation", "dtype", "fastest peer ÷ fastbp", "worst", "fastbp ÷ copy")
 
 
@@ -83,7 +84,7 @@ def tables(report: Report) -> list[Any]:
                 style = "bold" if name == FASTBP else "dim" if name == COPY else ""
                 table.add_row(name, *(_cell(case, name) for case in cases), style=style)
             drawn.append(table)
-    for header, *rows in small_tables(report):
+    for header, *rows in _small_tables(report):
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for i, cell in enumerate(header):
             table.add_column(cell, justify="right" if i else "left", overflow="fold")
@@ -98,9 +99,22 @@ def title(part: Report) -> str:
     return f"{part.operations[0]}, {part.dtypes[0]}"
 
 
-def small_tables(report: Report) -> list[list[tuple[str, ...]]]:
-    """Rows of cells, a header first, of what is shown after the times: how far fastbp leads."""
-    return [[GOALS, *map(_goal_cells, report.goals())]]
+Rows = list[tuple[str, ...]]  # of cells, a header first
+
+
+def goals_table(report: Report) -> Rows:
+    """How far fastbp leads, for each operation and dtype."""
+    return [GOALS, *map(_goal_cells, report.goals())]
+
+
+def cold_table(report: Report) -> Rows:
+    """The cold start; nothing if it was not measured."""
+    rows = [(start.call, f"{start.empty:.2f} s", f"{start.filled:.2f} s") for start in report.cold]
+    return [COLD, *rows] if rows else []
+
+
+def _small_tables(report: Report) -> list[Rows]:
+    return [rows for rows in (goals_table(report), cold_table(report)) if rows]
 
 
 def _goal_cells(goal: Goal) -> tuple[str, ...]:
@@ -130,31 +144,38 @@ def _cell(case: Case, name: str) -> str:
 
 
 def markdown(report: Report) -> str:
-    """Tables in Markdown, times in µs: a row for each shape, a column for each library."""
-    lines = []
+    """All tables in Markdown, and what was measured on what."""
+    small = [table_markdown(rows) for rows in _small_tables(report)]
+    return "\n".join([times_markdown(report), *small, notes_markdown(report)])
+
+
+def times_markdown(report: Report) -> str:
+    """Times in µs: a row for each shape, a column for each library."""
+    text = ""
     for part in report.parts():
-        lines += [f"**{title(part)}**", ""]
-        rows: list[tuple[str, ...]] = [("shape", *part.names)]
+        rows: Rows = [("shape", *part.names)]
         for case in part.cases:
             fastest = min(t for n, t in case.microseconds.items() if n != COPY)
             cells = []
             for name in part.names:
                 time_ = case.microseconds.get(name)
-                text = "–" if time_ is None else time_text(time_)
-                cells.append(f"**{text}**" if time_ == fastest else text)
+                cell = "–" if time_ is None else time_text(time_)
+                cells.append(f"**{cell}**" if time_ == fastest else cell)
             rows.append((_times(case.shape), *cells))
-        lines += [*table_lines(rows), ""]
-    for rows in small_tables(report):
-        lines += [*table_lines(rows), ""]
-    lines += [f"{line}<br>" for line in summary(report)]
+        text += f"\n**{title(part)}**\n\n{table_markdown(rows)}"
+    return text.lstrip()
+
+
+def notes_markdown(report: Report) -> str:
+    """The summary, and the command."""
+    lines = [f"{line}<br>" for line in summary(report)]
     return "\n".join([*lines, f"Made by `{report.command}`."]) + "\n"
 
 
-def table_lines(rows: list[tuple[str, ...]]) -> list[str]:
-    """The lines of a table in Markdown, from rows of cells, a header first."""
-    ruler = "|---|" + "---:|" * (len(rows[0]) - 1)
-    first, *others = (f"| {' | '.join(row)} |" for row in rows)
-    return [first, ruler, *others]
+def table_markdown(rows: Rows) -> str:
+    """A table."""
+    first, *others = (f"| {' | '.join(row)} |\n" for row in rows)
+    return "".join([first, f"|---|{'---:|' * (len(rows[0]) - 1)}\n", *others])
 
 
 @contextlib.contextmanager

@@ -64,7 +64,7 @@ class Report:
     versions: dict[str, str]
     not_installed: list[str]
     cases: list[Case]
-    wrong: list[str] = field(default_factory=list)  # answers in 16 bits that were left out
+    wrong: list[str] = field(default_factory=list)  # what was left out for its answer
     cold: list[ColdStart] = field(default_factory=list)
 
     @property

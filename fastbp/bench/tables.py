@@ -31,7 +31,8 @@ def summary(report: Report) -> list[str]:
     ]
     if report.not_installed:
         lines.append(f"not installed: {', '.join(report.not_installed)}")
-    lines += [f"left out: {mistake}" for mistake in report.wrong]
+    if report.wrong:
+        lines.append(f"left out, as the answer was wrong: {', '.join(report.wrong)}")
     load = float(on["load"])
     if load > QUIET_LOAD:
         lines.append(f"other programs were running (load {load:g}): the times say little")

@@ -256,7 +256,8 @@ class Jax(Library):
             return losses.mean(where=counted)
         losses, log_p = self._losses(logits, labels, axis)
         if class_weight is not None:
-            return self.np.average(losses, weights=class_weight[labels])
+            weights = class_weight[labels]  # whose sum may overflow, where their mean does not
+            return (weights * losses).mean() / weights.mean()
         if label_smoothing is not None:
             return (1 - label_smoothing) * losses.mean() - label_smoothing * log_p.mean()
         return losses.mean()

@@ -166,6 +166,19 @@ def test_the_second_process_compiles_nothing(tmp_path):
     assert kernels(tmp_path) == kept
 
 
+def test_what_only_compiling_needs_is_not_loaded_with_a_kernel(tmp_path):
+    code = "import sys" + ASK + "print({'numba.np.linalg', 'scipy.linalg'} & set(sys.modules))"
+    first, second = (python(code, cache_dir=tmp_path) for _ in range(2))
+    assert first.startswith(ANSWER + "{'")
+    assert second == ANSWER + "set()\n"
+
+
+def test_a_kernel_is_compiled_after_another_was_loaded(tmp_path):
+    python(ASK, cache_dir=tmp_path)
+    more = "print(fastbp.log_softmax([0.0, 40.0])[0])"
+    assert python(ASK + more, cache_dir=tmp_path) == ANSWER + "-40.0\n"
+
+
 def test_compiling_would_have_been_seen(tmp_path):
     code = COMPILING_IS_AN_ERROR + ASK.replace("print", "x = ") + "\n"
     caught = f"try:\n{re.sub('^', '    ', code, flags=re.MULTILINE)}\n"

@@ -51,6 +51,7 @@ LATER = {
 # NumPy and the standard library may be imported at once, everything else only inside functions;
 # but for these files.
 AT_ONCE = {  # imported by `run` when it compiles
+    "cpu/calling.py": {"numba", "llvmlite"},
     "cpu/halves.py": {"numba", "llvmlite"},
     "cpu/simd.py": {"numba", "llvmlite"},
     "cpu/tiles.py": {"numba", "llvmlite"},

@@ -2,9 +2,13 @@
 
 A kernel is a plain function `kernel(first, last, *arguments)` that does the rows, elements or
 blocks first <= i < last. It is compiled when first called with arguments of new types. Small inputs
-call it as it is, without starting any thread pool; for large ones a parallel loop, compiled once
-for all kernels of such arguments, calls the same code with a range for each thread. As no kernel's
-result depends on the ranges, both return the same bits.
+call it as it is, without starting any thread pool; for large ones a parallel loop calls the same
+code with a range for each thread. As no kernel's result depends on the ranges, both return the same
+bits.
+
+What Python calls is `run_kernel`, compiled once for arguments of certain types: it is told where
+the kernel's code stands. The parallel loop takes long to compile and is the same for all kernels,
+as it is told where the arguments stand.
 
 This is the only place that calls Numba's compiler.
 """
@@ -20,16 +24,18 @@ from typing import Any
 import numpy as np
 
 from .elementwise import PARALLEL_FROM
+from .vectors import call_kernel, share
 
 Kernel = Callable[..., Any]
 
 FORMULAS = ("fastbp.elementary", "fastbp.formulas.")  # their functions are traced, not compiled
 
-# Compiled kernels, by kernel and the key that tells its arguments' types apart.
-entries: dict[Any, Callable[..., Any]] = {}
-_addresses: dict[Any, int] = {}  # of their native code
-_loops: dict[Any, Callable[..., Any]] = {}  # parallel loops, by the types of the arguments
-_functions: dict[Any, Callable[..., Any]] = {}  # what is no kernel, by function and types
+LOOP = "parallel loop"
+
+# By kernel and the key that tells its arguments' types apart.
+entries: dict[Any, Callable[..., Any]] = {}  # `run_kernel` for that kernel
+_addresses: dict[Any, int] = {}  # of its native code
+_functions: dict[Any, Callable[..., Any]] = {}  # what Python calls with arguments as they are
 _kept: list[Any] = []  # what owns that code
 _compiling = threading.RLock()
 _launching = threading.Lock()  # for a threading layer that must not be entered twice
@@ -41,23 +47,26 @@ _taught: set[Any] = set()
 
 def serial(kernel: Kernel, key: Any, n: int, *arguments: Any) -> Any:
     """kernel(0, n, *arguments) in this thread. `key` tells the arguments' types apart."""
-    entry = entries.get((kernel, key))
-    if entry is None:
-        entry = _build(kernel, key, arguments)
-    return entry(0, n, *arguments)
+    function = _functions.get((kernel, key))
+    if function is None:
+        function = _functions[kernel, key] = shared_function(kernel, 0, n, *arguments)
+    return function(0, n, *arguments)
 
 
 def launch(kernel: Kernel, key: Any, n: int, work: int, grain: int, *arguments: Any) -> None:
     """kernel over range(n): in this thread if the `work` is little, else shared among threads.
 
-    Ranges begin at multiples of `grain`.
+    Ranges begin at multiples of `grain`. `key` tells the arguments' types apart.
     """
+    entry = entries.get((kernel, key))
+    if entry is None:
+        entry = _build(kernel, key, arguments)
     if work >= PARALLEL_FROM and n > grain:
         threads = usable_threads()
         if threads > 1:
-            _launch_parallel(kernel, key, n, min(threads, -(-n // grain)), grain, arguments)
+            _share(entry, n, min(threads, -(-n // grain)), grain, arguments)
             return
-    serial(kernel, key, n, *arguments)
+    entry(0, n, 1, grain, arguments)
 
 
 def usable_threads() -> int:
@@ -72,24 +81,20 @@ def usable_threads() -> int:
     return int(get_num_threads())
 
 
-def _launch_parallel(
-    kernel: Kernel, key: Any, n: int, chunks: int, grain: int, arguments: tuple[Any, ...]
-) -> None:
+def _share(entry: Kernel, n: int, chunks: int, grain: int, arguments: tuple[Any, ...]) -> None:
     global _threads_started
-    entry = entries.get((kernel, key, "parallel"))
-    if entry is None:
-        entry = _build_parallel(kernel, key, arguments)
+    loop = _addresses.get(LOOP) or _build_loop()
     _threads_started = True
     if _layer_is_thread_safe:
-        entry(n, chunks, grain, arguments)
+        entry(loop, n, chunks, grain, arguments)
     elif _launching.acquire(blocking=False):
         try:
-            entry(n, chunks, grain, arguments)
+            entry(loop, n, chunks, grain, arguments)
             _note_threading_layer()
         finally:
             _launching.release()
     else:  # another Python thread is using the pool
-        serial(kernel, key, n, *arguments)
+        entry(0, n, 1, grain, arguments)
 
 
 def _note_threading_layer() -> None:
@@ -114,11 +119,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def shared_function(source: Kernel, *arguments: Any) -> Kernel:
-    """A compiled function of arguments like these, which is no kernel: it has no range."""
+    """A compiled function of arguments like these."""
     with _compiling:
         signature = tuple(numba_type(a) for a in arguments)
         if (source, signature) not in _functions:
-            compiled = _compiled(full_name(source), source, signature, parallel=False)
+            compiled = _compiled(full_name(source), source, signature)
+            # Called directly: Numba's dispatcher would take 1 µs to find what is known here.
             _functions[source, signature] = compiled.entry_point
         return _functions[source, signature]
 
@@ -137,65 +143,75 @@ def _build(kernel: Kernel, key: Any, arguments: tuple[Any, ...]) -> Callable[...
         if (kernel, key) not in entries:
             kinds = [numba_type(a) for a in arguments]
             signature = (types.intp, types.intp, *kinds)
-            compiled = _compiled(full_name(kernel), kernel, signature, parallel=False)
-            _addresses[kernel, key] = compiled.library.get_pointer_to_function(
-                compiled.fndesc.llvm_func_name
-            )
-            # Called directly: Numba's dispatcher would take 1 µs to find what is known here.
-            entries[kernel, key] = compiled.entry_point
+            compiled = _compiled(full_name(kernel), kernel, signature, no_cpython_wrapper=True)
+            _addresses[kernel, key] = _address(compiled)
+            run = shared_function(run_kernel, *(0,) * 5, arguments)
+            entries[kernel, key] = partial(run, _addresses[kernel, key])
         return entries[kernel, key]
 
 
-def _build_parallel(kernel: Kernel, key: Any, arguments: tuple[Any, ...]) -> Callable[..., Any]:
-    """The kernel in a parallel loop."""
-    from numba.core import types
-
-    with _compiling:
-        _build(kernel, key, arguments)
-        kinds = types.Tuple([numba_type(a) for a in arguments])
-        if kinds not in _loops:
-            signature = (types.intp, types.intp, types.intp, types.intp, kinds)
-            _loops[kinds] = _compiled("shared", _shared(), signature, parallel=True).entry_point
-        entries[kernel, key, "parallel"] = partial(_loops[kinds], _addresses[kernel, key])
-        return entries[kernel, key, "parallel"]
+def _address(compiled: Any) -> int:
+    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
 
 
-def _compiled(name: str, function: Kernel, signature: Any, parallel: bool) -> Any:
-    from numba import njit
-    from numba.core.errors import NumbaWarning
-
-    from . import cache
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NumbaWarning)
-        dispatcher = njit(nogil=True, error_model="numpy", parallel=parallel)(function)
-        found = cache.load(name, signature, dispatcher.targetctx)
-        if found is None:
-            _teach(function)
-            dispatcher.compile(signature)
-            found = dispatcher.overloads[signature]
-            cache.save(name, signature, dispatcher.targetctx, found)
-        _kept.append(found)
-        return found
+def run_kernel(
+    kernel: int, loop: int, n: int, chunks: int, grain: int, arguments: tuple[Any, ...]
+) -> None:
+    """Run the kernel at an address: all of it, or in the parallel loop at another address."""
+    if loop == 0:
+        call_kernel(kernel, 0, n, arguments)
+    else:
+        share(loop, kernel, n, chunks, grain, arguments)
 
 
-def _shared() -> Kernel:
-    """A parallel loop that calls a compiled kernel, given by its address, with a range each.
+def _build_loop() -> int:
+    """The address of the parallel loop, which calls a kernel with a range for each thread.
 
-    As it depends on the types of the arguments alone, kernels share it.
+    It calls `unpack`, the address of what gives the kernel the arguments that stand at `place`.
     """
     from numba import prange
+    from numba.core import types
 
-    from .vectors import call_kernel
-
-    def shared(address: int, n: int, chunks: int, grain: int, arguments: tuple[Any, ...]) -> None:
+    def loop(unpack: int, kernel: int, place: int, n: int, chunks: int, grain: int) -> None:
         grains = (n + grain - 1) // grain
         for c in prange(chunks):
             first = c * grains // chunks * grain
             last = min(n, (c + 1) * grains // chunks * grain)
-            call_kernel(address, first, last, arguments)
+            call_kernel(unpack, first, last, (kernel, place))
 
-    return shared
+    with _compiling:
+        if LOOP not in _addresses:
+            compiled = _compiled(LOOP, loop, (types.intp,) * 6, parallel=True)
+            _addresses[LOOP] = _address(compiled)
+        return _addresses[LOOP]
+
+
+def _compiled(name: str, function: Kernel, signature: Any, **options: bool) -> Any:
+    """The function compiled for arguments of these types, or loaded."""
+    from numba.core.registry import cpu_target
+
+    from .cache import load, save
+
+    context = cpu_target.target_context
+    found = load(name, signature, context)
+    if found is None:
+        found = _compile(function, signature, options)
+        save(name, signature, context, found)
+    _kept.append(found)
+    return found
+
+
+def _compile(function: Kernel, signature: Any, options: dict[str, Any]) -> Any:
+    from numba import njit
+    from numba.core.errors import NumbaWarning
+
+    _teach(function)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NumbaWarning)
+        compiler = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, **options)
+        dispatcher = compiler(function)
+        dispatcher.compile(signature)
+    return dispatcher.overloads[signature]
 
 
 def full_name(function: Any) -> str:
@@ -215,6 +231,8 @@ def numba_type(argument: Any) -> Any:
     if isinstance(argument, np.ndarray):
         dtype = argument.dtype
         return types.Array(BY_NAME.get(dtype.name) or from_dtype(dtype), argument.ndim, "A")
+    if isinstance(argument, tuple):
+        return types.Tuple([numba_type(a) for a in argument])
     if argument is None:
         return types.none
     if isinstance(argument, bool):
@@ -230,7 +248,7 @@ def _teach(function: Any) -> None:
     """
     from numba.extending import register_jitable
 
-    from . import simd, tiles, words  # noqa: F401  (both make their words known)
+    from . import calling, simd, tiles, words  # noqa: F401  (all make their words known)
 
     if function in _taught or function.__module__ == "fastbp.cpu.vectors":
         return
@@ -238,7 +256,7 @@ def _teach(function: Any) -> None:
     if function.__module__.startswith(FORMULAS):
         simd.teach(function)
         return
-    register_jitable(error_model="numpy", forceinline=True)(function)
+    register_jitable(error_model="numpy", forceinline=True, no_cfunc_wrapper=True)(function)
     for callee in _callees(function):
         _teach(callee)
 

@@ -169,3 +169,9 @@ def put(p: Pointer, k: Number, value: Number) -> None:
 
 def call_kernel(address: int, first: int, last: int, arguments: tuple[Any, ...]) -> None:
     """Call the compiled kernel at an address."""
+
+
+def share(
+    loop: int, kernel: int, n: int, chunks: int, grain: int, arguments: tuple[Any, ...]
+) -> None:
+    """Have the parallel loop at an address call a kernel, see `run`."""

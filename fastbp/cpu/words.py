@@ -406,24 +406,3 @@ def _load_mask(x: types.Type, mask: types.CPointer, j: types.Type, n: types.Type
         return b.icmp_unsigned("!=", v, zero)
 
     return signature(kind, x, mask, types.intp, types.intp), load
-
-
-# calls --------------------------------------------------------------------------------------------
-
-
-@word(vectors.call_kernel)
-def _call_kernel(address: types.Type, first: types.Type, last: types.Type, kinds: Any) -> Any:
-    kinds = types.Tuple([types.unliteral(k) for k in kinds])
-    sig = signature(types.none, types.intp, types.intp, types.intp, kinds)
-
-    def write(
-        context: Any, b: ir.IRBuilder, address_: Any, first_: Any, last_: Any, all_: Any
-    ) -> None:
-        parts = [first_, last_, *cgutils.unpack_tuple(b, all_, len(kinds))]
-        types_of_parts = (types.intp, types.intp, *kinds)
-        convention = context.call_conv
-        kernel_type = convention.get_function_type(types.none, types_of_parts)
-        kernel = b.inttoptr(address_, kernel_type.as_pointer())
-        convention.call_function(b, kernel, types.none, types_of_parts, parts)
-
-    return sig, write

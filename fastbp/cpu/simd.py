@@ -14,6 +14,7 @@ where this takes milliseconds, and turn float32 into float64 at every bare liter
 
 import operator
 from collections.abc import Callable
+from functools import cache
 from inspect import signature as signature_of
 from typing import Any
 
@@ -287,6 +288,7 @@ def traceable(kind: types.Type) -> bool:
     return element_of(kind) in IR
 
 
+@cache
 def result_kinds(formula: Callable[..., Any], kinds: tuple[types.Type, ...]) -> Any:
     """The types of what a formula returns, found by tracing it into a function thrown away."""
     function = ir.Function(

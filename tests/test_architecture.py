@@ -53,6 +53,7 @@ LATER = {
 AT_ONCE = {  # imported by `run` when it compiles
     "cpu/calling.py": {"numba", "llvmlite"},
     "cpu/halves.py": {"numba", "llvmlite"},
+    "cpu/pipeline.py": {"numba"},
     "cpu/simd.py": {"numba", "llvmlite"},
     "cpu/tiles.py": {"numba", "llvmlite"},
     "cpu/words.py": {"numba", "llvmlite"},

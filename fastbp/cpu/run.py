@@ -205,7 +205,11 @@ def _compile(function: Kernel, signature: Any, options: dict[str, Any]) -> Any:
     from numba import njit
     from numba.core.errors import NumbaWarning
 
+    from .pipeline import ForKernels
+
     _teach(function)
+    if "parallel" not in options:
+        options = options | {"pipeline_class": ForKernels}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NumbaWarning)
         compiler = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, **options)
@@ -249,6 +253,7 @@ def _teach(function: Any) -> None:
     from numba.extending import register_jitable
 
     from . import calling, simd, tiles, words  # noqa: F401  (all make their words known)
+    from .pipeline import ForInlined
 
     if function in _taught or function.__module__ == "fastbp.cpu.vectors":
         return
@@ -256,7 +261,9 @@ def _teach(function: Any) -> None:
     if function.__module__.startswith(FORMULAS):
         simd.teach(function)
         return
-    register_jitable(error_model="numpy", forceinline=True, no_cfunc_wrapper=True)(function)
+    register_jitable(
+        error_model="numpy", forceinline=True, no_cfunc_wrapper=True, pipeline_class=ForInlined
+    )(function)
     for callee in _callees(function):
         _teach(callee)
 

@@ -13,6 +13,7 @@ as it is told where the arguments stand.
 This is the only place that calls Numba's compiler.
 """
 
+import gc
 import os
 import threading
 import warnings
@@ -210,11 +211,17 @@ def _compile(function: Kernel, signature: Any, options: dict[str, Any]) -> Any:
     _teach(function)
     if "parallel" not in options:
         options = options | {"pipeline_class": ForKernels}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NumbaWarning)
-        compiler = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, **options)
-        dispatcher = compiler(function)
-        dispatcher.compile(signature)
+    collecting = gc.isenabled()
+    gc.disable()  # of the many objects that compiling makes, few can go before its end
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NumbaWarning)
+            compiler = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, **options)
+            dispatcher = compiler(function)
+            dispatcher.compile(signature)
+    finally:
+        if collecting:
+            gc.enable()
     return dispatcher.overloads[signature]
 
 

@@ -168,6 +168,16 @@ def expm1_parts(x: Number, x_lo: Number) -> tuple[Number, Number, Number]:
     return power * UNBIAS[x.bits], q, c - (q - r_hi)
 
 
+def exp_and_rest(x: Number) -> Pair:
+    """exp(x) and 1 - exp(x) for x <= 0; the latter for exp(x) > 1/2 only. Errors <= 1.1 ULP."""
+    smallest, unbias = EXP_UNDERFLOWS[x.bits], UNBIAS[x.bits]
+    r_hi, r_lo, power = _reduce(where(x < smallest, smallest, x), 0.0)
+    r = r_hi + r_lo
+    q = fma(polynomial(r, EXP[x.bits]), r * r, r)
+    p = power * unbias
+    return fma(q, power, power) * unbias, fma(-q, p, 1.0 - p)
+
+
 def exp_pair(x: Number) -> Pair:
     """exp(x) for x <= 0 as hi + lo."""
     hi, lo = biased_exp_pair(x)

@@ -55,6 +55,7 @@ AT_ONCE = {  # imported by `run` when it compiles
     "cpu/halves.py": {"numba", "llvmlite"},
     "cpu/pipeline.py": {"numba"},
     "cpu/simd.py": {"numba", "llvmlite"},
+    "cpu/streams.py": {"numba", "llvmlite"},
     "cpu/tiles.py": {"numba", "llvmlite"},
     "cpu/words.py": {"numba", "llvmlite"},
 }

@@ -150,6 +150,40 @@ def test_alignment_does_not_matter(name, dtype, offset):
         assert bits(OPS[name].function(**named)) == bits(OPS[name].call(arguments))
 
 
+@pytest.mark.parametrize(
+    "name", ["softmax_backward", "log_softmax_backward", "sigmoid_backward[y]"]
+)
+@pytest.mark.parametrize("offset", [0, 4, 36])
+def test_large_results_are_written_past_the_cache_with_the_same_bits(name, offset):
+    """A part of the rows is too small for that, and so is a result in place of an input."""
+    shape = (2101, 2001)
+    named = OPS[name].named(arguments_for(name, shape, DTYPES[0]))
+    expected = np.concatenate(
+        [
+            OPS[name].function(**{key: value[i : i + 300] for key, value in named.items()})
+            for i in range(0, shape[0], 300)
+        ]
+    )
+    buffer = np.zeros(expected.nbytes + 128, np.uint8)
+    start = -buffer.ctypes.data % 64 + offset
+    out = buffer[start : start + expected.nbytes].view(np.float32).reshape(shape)
+    assert bits(OPS[name].function(**named, out=out)) == bits(expected)
+    assert not buffer[:start].any()
+    assert not buffer[start + out.nbytes :].any()
+    assert bits(OPS[name].function(**named, out=named["dy"])) == bits(expected)
+
+
+def test_a_row_far_from_its_largest_y_is_summed_again():
+    """softmax_backward of long rows, where Σ y·dy and dy at the largest y are nearly the same."""
+    y = fastbp.softmax(np.where(np.arange(3000) == 7, 30.0, 0.0)).astype(np.float32)
+    dy = np.full(3000, 1e6, np.float32)
+    assert not fastbp.softmax_backward(dy, y).any()
+    dy[9] += 1.0
+    dx = fastbp.softmax_backward(dy, y)
+    np.testing.assert_allclose(dx[9], y[9], rtol=1e-6)
+    np.testing.assert_allclose(dx[7], -y[9] * y[7], rtol=1e-6)
+
+
 # threads ------------------------------------------------------------------------------------------
 
 PARALLEL_SHAPES = [(40, 1000), (3300, 10), (1, 40_000), (3, 20_011)]

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from .vectors import lanes, load, load_some, row, store, store_some
+from .rows import is_streamed, map_two_rows, stream_two_rows
+from .vectors import at, drain, lanes, load, load_some, row, store, store_some
 
 # Sharing work costs 2 to 3 µs: about as much as 10⁴ exponentials take.
 PARALLEL_FROM = 32768
@@ -42,21 +43,14 @@ def map_one(formula: Formula) -> Kernel:
 @cache
 def map_two(formula: Formula) -> Kernel:
     """Kernel of out = formula(a, b)."""
+    apply, stream_apply = map_two_rows(formula), stream_two_rows(formula)
 
     def kernel(first: int, last: int, a: Any, b: Any, out: Any) -> None:
-        p, q, r = row(a, 0), row(b, 0), row(out, 0)
-        width = lanes(p)
-        end = last - width
-        j = first
-        while j + width <= end:
-            y = formula(load(p, j), load(q, j))
-            z = formula(load(p, j + width), load(q, j + width))
-            store(r, j, y)
-            store(r, j + width, z)
-            j += 2 * width
-        while j < last:
-            n = min(width, last - j)
-            store_some(r, j, n, formula(load_some(p, j, n, 0), load_some(q, j, n, 0)))
-            j += width
+        p, q, r = at(row(a, 0), first), at(row(b, 0), first), at(row(out, 0), first)
+        if is_streamed(a, b, out):
+            stream_apply(p, q, r, last - first, ())
+            drain()
+        else:
+            apply(p, q, r, last - first, ())
 
     return kernel

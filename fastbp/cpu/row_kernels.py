@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ..elementary import narrowed, where, widen
-from .rows import INF, fill
+from .rows import INF, fill, is_streamed, map_two_rows, stream_two_rows
 from .vectors import (
     Pointer,
     borrow,
     count,
+    drain,
     either,
     give_back,
     lane_numbers,
@@ -130,20 +131,31 @@ def each_row_in_groups(reduce: RowFunction, finish: RowFunction, apply: RowFunct
     return kernel
 
 
-def each_two_rows(function: RowFunction) -> Kernel:
-    """Kernel of function(x, y, z, n) for the rows of x, y and the result z."""
+def each_two_rows(of_short: RowFunction, of_long: RowFunction, formula: RowFunction) -> Kernel:
+    """Kernel of z_j = formula(x_j, y_j, *numbers) for the rows of x, y and the result z.
+
+    The numbers are what of_short(x, y, n), or of long rows of_long, makes of both rows.
+    """
+    apply, stream_apply = map_two_rows(formula), stream_two_rows(formula)
 
     def kernel(first: int, last: int, x: Any, y: Any, z: Any) -> None:
         n = x.shape[1]
         if n <= longest_short_row(x):
             for i in range(first, last, rows_in_tile(x)):
                 k = min(last - i, rows_in_tile(x))
-                tile = read_tile(x, i, k, n)
-                function(tile, read_tile(y, i, k, n), tile, n)
+                tile, other = read_tile(x, i, k, n), read_tile(y, i, k, n)
+                apply(tile, other, tile, n, of_short(tile, other, n))
                 write_tile(tile, z, i, k, n)
         else:
+            streamed = is_streamed(x, y, z)
             for i in range(first, last):
-                function(row(x, i), row(y, i), row(z, i), n)
+                numbers = of_long(row(x, i), row(y, i), n)
+                if streamed:
+                    stream_apply(row(x, i), row(y, i), row(z, i), n, numbers)
+                else:
+                    apply(row(x, i), row(y, i), row(z, i), n, numbers)
+            if streamed:
+                drain()
 
     return kernel
 

@@ -11,19 +11,23 @@ from ..elementary import biased_exp_minus, larger, split, where, widen
 from ..formulas.softmax import (
     accumulate,
     accumulate_product,
+    accumulate_shifted,
     add_pairs,
     equal,
     is_likely,
+    is_precise,
     larger_with,
     rest,
     scale_factors,
     scaled,
     scaled_in_two_steps,
+    shifted,
     unbiased,
 )
 from .vectors import (
     Number,
     Pointer,
+    at,
     count,
     count_zero,
     lanes,
@@ -32,12 +36,16 @@ from .vectors import (
     max_across,
     number,
     prefetch,
+    row,
+    same_place,
     splat,
     splat64,
     store,
     store_some,
+    stream,
     sum_across,
     sum_zero,
+    to_boundary,
     value_at_max_across,
 )
 
@@ -123,7 +131,7 @@ def exp_total(x: Pointer, e: Pointer, n: int, m: float) -> tuple[float, float]:
     return add_pairs(s, s_lo, maxima - 1.0, sum_zero(x), m)  # one maximum is left out
 
 
-def map_row(formula: Callable[..., Any]) -> Callable[..., None]:
+def map_row(formula: Callable[..., Any], write: Callable[..., None] = store) -> Callable[..., None]:
     """y_j = formula(x_j, *parameters) along a row; y may be x."""
 
     def mapped(x: Pointer, y: Pointer, n: int, parameters: tuple[float, ...]) -> None:
@@ -134,10 +142,10 @@ def map_row(formula: Callable[..., Any]) -> Callable[..., None]:
             b = formula(load(x, j + width), *parameters)
             c = formula(load(x, j + 2 * width), *parameters)
             d = formula(load(x, j + 3 * width), *parameters)
-            store(y, j, a)
-            store(y, j + width, b)
-            store(y, j + 2 * width, c)
-            store(y, j + 3 * width, d)
+            write(y, j, a)
+            write(y, j + width, b)
+            write(y, j + 2 * width, c)
+            write(y, j + 3 * width, d)
             j += 4 * width
         while j < n:
             k = min(width, n - j)
@@ -147,7 +155,9 @@ def map_row(formula: Callable[..., Any]) -> Callable[..., None]:
     return mapped
 
 
-def map_two_rows(formula: Callable[..., Any]) -> Callable[..., None]:
+def map_two_rows(
+    formula: Callable[..., Any], write: Callable[..., None] = store
+) -> Callable[..., None]:
     """z_j = formula(x_j, y_j, *parameters) along two rows; z may be x."""
 
     def mapped(x: Pointer, y: Pointer, z: Pointer, n: int, parameters: tuple[float, ...]) -> None:
@@ -156,8 +166,8 @@ def map_two_rows(formula: Callable[..., Any]) -> Callable[..., None]:
         while j + 2 * width <= n:
             a = formula(load(x, j), load(y, j), *parameters)
             b = formula(load(x, j + width), load(y, j + width), *parameters)
-            store(z, j, a)
-            store(z, j + width, b)
+            write(z, j, a)
+            write(z, j + width, b)
             j += 2 * width
         while j < n:
             k = min(width, n - j)
@@ -166,6 +176,33 @@ def map_two_rows(formula: Callable[..., Any]) -> Callable[..., None]:
             j += width
 
     return mapped
+
+
+# Of so many bytes, little of a result would still be in the cache when it is read again.
+STREAM_FROM = 1 << 24
+
+
+def is_streamed(x: Any, y: Any, z: Any) -> bool:
+    """Whether z, computed from x and y, is better written past the cache.
+
+    That spares reading its memory first; if z is x or y, it is in the cache already.
+    """
+    if z.size * z.itemsize < STREAM_FROM:
+        return False
+    return not (same_place(row(x, 0), row(z, 0)) or same_place(row(y, 0), row(z, 0)))
+
+
+def stream_two_rows(formula: Callable[..., Any]) -> Callable[..., None]:
+    """The same, past the cache, in which a large result would only take the place of others."""
+    mapped = map_two_rows(formula, stream)
+
+    def streamed(x: Pointer, y: Pointer, z: Pointer, n: int, parameters: tuple[float, ...]) -> None:
+        j = min(n, to_boundary(z))
+        v = formula(load_some(x, 0, j, 0), load_some(y, 0, j, 0), *parameters)
+        store_some(z, 0, j, v)
+        mapped(at(x, j), at(y, j), at(z, j), n - j, parameters)
+
+    return streamed
 
 
 _scale = map_row(scaled)
@@ -216,11 +253,56 @@ def value_at_max(x: Pointer, values: Pointer, n: int) -> Number:
     return value
 
 
+def dot_by_maximum(dy: Pointer, y: Pointer, n: int) -> tuple[float, float, float]:
+    """(c, Σ y_j (dy_j - c) as a float64 pair), c being what `value_at_max` gives.
+
+    In one traversal, as Σ y·dy - c·Σ y; in a second one, if these two are nearly the same.
+    """
+    width = lanes(y)
+    ahead = min(n, PREFETCH)
+    a = b = splat(y, -INF)
+    va = vb = splat(y, 0)
+    s = s_lo = t = t_lo = u = u_lo = v = v_lo = splat64(y, 0)
+    j = 0
+    while j + 2 * width <= n:
+        prefetch(y, j + ahead)
+        prefetch(y, j + width + ahead)
+        prefetch(dy, j + ahead)
+        prefetch(dy, j + width + ahead)
+        ya, yb = load(y, j), load(y, j + width)
+        da, db = load(dy, j), load(dy, j + width)
+        a, va = larger_with(ya, a, da, va)
+        b, vb = larger_with(yb, b, db, vb)
+        s, s_lo = accumulate_product(s, s_lo, ya, da)
+        t, t_lo = accumulate_product(t, t_lo, yb, db)
+        u, u_lo = accumulate(u, u_lo, ya)
+        v, v_lo = accumulate(v, v_lo, yb)
+        j += 2 * width
+    while j < n:
+        k = min(width, n - j)
+        ya, da = load_some(y, j, k, 0), load_some(dy, j, k, 0)
+        a, va = larger_with(ya, a, da, va)
+        s, s_lo = accumulate_product(s, s_lo, ya, da)
+        u, u_lo = accumulate(u, u_lo, ya)
+        j += width
+    a, va = larger_with(b, a, vb, va)
+    _, c = value_at_max_across(y, a, va)
+    s, s_lo = add_pairs(s, s_lo, t, t_lo, c)
+    u, u_lo = add_pairs(u, u_lo, v, v_lo, c)
+    s, s_lo = sum_across(y, s, s_lo, c)
+    u, u_lo = sum_across(y, u, u_lo, c)
+    dot, dot_lo = shifted(s, s_lo, u, u_lo, c)
+    if not is_precise(dot, c):
+        dot, dot_lo = shifted_dot(dy, y, n, c)
+    return c, dot, dot_lo
+
+
 def likely_and_others(dy: Pointer, y: Pointer, n: int) -> tuple[float, float, float]:
     """Σ dy over the column where exp(y) > 1/2, if there is one, and over the others, as a pair."""
     width = lanes(y)
     zero = splat(y, 0)
-    likely = s = s_lo = t = t_lo = splat64(y, 0)
+    likely = zero
+    s = s_lo = t = t_lo = splat64(y, 0)
     ahead = min(n, PREFETCH)
     j = 0
     while j + 2 * width <= n:
@@ -232,20 +314,21 @@ def likely_and_others(dy: Pointer, y: Pointer, n: int) -> tuple[float, float, fl
         mv, mw = is_likely(load(y, j)), is_likely(load(y, j + width))
         s, s_lo = accumulate(s, s_lo, where(mv, zero, v))
         t, t_lo = accumulate(t, t_lo, where(mw, zero, w))
-        likely += widen(where(mv, v, zero)) + widen(where(mw, w, zero))
+        likely = where(mw, w, where(mv, v, likely))
         j += 2 * width
     while j < n:
         k = min(width, n - j)
         v = load_some(dy, j, k, 0)
         mv = is_likely(load_some(y, j, k, -INF))
         s, s_lo = accumulate(s, s_lo, where(mv, zero, v))
-        likely += widen(where(mv, v, zero))
+        likely = where(mv, v, likely)
         j += width
     like = number(y, 0)
     s, s_lo = add_pairs(s, s_lo, t, t_lo, like)
     others, others_lo = sum_across(y, s, s_lo, like)
-    likely, _ = sum_across(y, likely, splat64(y, 0), like)
-    return likely, others, others_lo
+    # At most one lane is not 0.
+    of_row, _ = sum_across(y, widen(likely), splat64(y, 0), like)
+    return of_row, others, others_lo
 
 
 def shifted_dot(dy: Pointer, y: Pointer, n: int, shift: float) -> tuple[float, float]:
@@ -254,12 +337,13 @@ def shifted_dot(dy: Pointer, y: Pointer, n: int, shift: float) -> tuple[float, f
     s = s_lo = t = t_lo = splat64(y, 0)
     j = 0
     while j + 2 * width <= n:
-        s, s_lo = accumulate_product(s, s_lo, load(y, j), load(dy, j), shift)
-        t, t_lo = accumulate_product(t, t_lo, load(y, j + width), load(dy, j + width), shift)
+        da, db = load(dy, j), load(dy, j + width)
+        s, s_lo = accumulate_shifted(s, s_lo, load(y, j), da, shift)
+        t, t_lo = accumulate_shifted(t, t_lo, load(y, j + width), db, shift)
         j += 2 * width
     while j < n:
         k = min(width, n - j)
-        s, s_lo = accumulate_product(s, s_lo, load_some(y, j, k, 0), load_some(dy, j, k, 0), shift)
+        s, s_lo = accumulate_shifted(s, s_lo, load_some(y, j, k, 0), load_some(dy, j, k, 0), shift)
         j += width
     like = number(y, 0)
     s, s_lo = add_pairs(s, s_lo, t, t_lo, like)

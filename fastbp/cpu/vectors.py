@@ -92,6 +92,25 @@ def prefetch(p: Pointer, j: int) -> None:
     """Ask for the vector at j to be in the cache soon. It need not exist; of a tile: nothing."""
 
 
+def same_place(p: Pointer, q: Pointer) -> bool:  # type: ignore[empty-body]
+    """Whether both point to the same number."""
+
+
+def to_boundary(p: Pointer) -> int:  # type: ignore[empty-body]
+    """How many numbers stand before the first that a vector may be streamed to; p is no tile."""
+
+
+def stream(p: Pointer, j: int, v: Vector) -> None:
+    """As `store`, but past the cache, to j numbers after such a place, j being a multiple of lanes.
+
+    Whoever streams ends with `drain`.
+    """
+
+
+def drain() -> None:
+    """Wait until other threads can see what was streamed."""
+
+
 def count(p: Pointer, mask: Vector) -> Number:
     """In how many lanes the mask holds."""
 

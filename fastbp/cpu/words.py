@@ -102,14 +102,14 @@ def _first_lanes(b: ir.IRBuilder, n: ir.Value, kind: Vector) -> ir.Value:
     return b.icmp_signed("<", lane, spread(b, b.trunc(n, I32), counted))
 
 
-def _size(dtype: types.Type) -> int:
+def size_of(dtype: types.Type) -> int:
     """Bytes of a number, which is how vectors are aligned: anywhere a number may stand."""
     return 2 if isinstance(dtype, Half) else BITS[dtype] // 8
 
 
 def load_from(context: Any, b: ir.IRBuilder, address: ir.Value, dtype: types.Type) -> ir.Value:
     """The number or vector at an address, as it is computed with."""
-    v = b.load(address, align=_size(dtype))
+    v = b.load(address, align=size_of(dtype))
     return to_float32(context, b, v, dtype) if isinstance(dtype, Half) else v
 
 
@@ -118,7 +118,7 @@ def store_to(
 ) -> None:
     """The inverse of `load_from`."""
     v = from_float32(context, b, v, dtype) if isinstance(dtype, Half) else v
-    b.store(v, address, align=_size(dtype))
+    b.store(v, address, align=size_of(dtype))
 
 
 def masked_load(
@@ -129,11 +129,11 @@ def masked_load(
     mask = _first_lanes(b, n, kind)
     if not isinstance(dtype, Half):
         return _masked(
-            b, "load", f"f{BITS[dtype]}", fill.type, [address, I32(_size(dtype)), mask, fill]
+            b, "load", f"f{BITS[dtype]}", fill.type, [address, I32(size_of(dtype)), mask, fill]
         )
     bits = ir.VectorType(I16, kind.lanes)
     zero = ir.Constant(bits, [0] * kind.lanes)
-    v = _masked(b, "load", "i16", bits, [address, I32(_size(dtype)), mask, zero])
+    v = _masked(b, "load", "i16", bits, [address, I32(size_of(dtype)), mask, zero])
     return b.select(mask, to_float32(context, b, v, dtype), fill)
 
 
@@ -144,7 +144,7 @@ def masked_store(
     mask = _first_lanes(b, n, Vector(computed(dtype), LANES[dtype]))
     element = f"f{BITS[dtype]}" if dtype in BITS else "i16"
     v = from_float32(context, b, v, dtype) if isinstance(dtype, Half) else v
-    _masked(b, "store", element, ir.VoidType(), [v, address, I32(_size(dtype)), mask])
+    _masked(b, "store", element, ir.VoidType(), [v, address, I32(size_of(dtype)), mask])
 
 
 def _masked(
@@ -320,23 +320,6 @@ def _value_at_max_across(p: types.Type, v: Vector, value: Vector) -> Any:
 def _sum_zero(p: types.Type) -> Any:
     kind = double_behind(p) if isinstance(p, Columns) else types.float64
     return signature(kind, p), lambda context, b, p_: constant(kind, 0.0)
-
-
-@word(vectors.prefetch)
-def _prefetch(p: types.Type, j: types.Type) -> Any:
-    read, into_second_level, data = I32(0), I32(2), I32(1)
-
-    def write(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value) -> None:
-        if isinstance(p, Columns):
-            return
-        address = b.bitcast(b.gep(p_, [j_]), ir.IntType(8).as_pointer())
-        function = b.module.declare_intrinsic(
-            "llvm.prefetch.p0",
-            fnty=ir.FunctionType(ir.VoidType(), [address.type, I32, I32, I32]),
-        )
-        b.call(function, [address, read, into_second_level, data])
-
-    return signature(types.void, p, types.intp), write
 
 
 @word(vectors.count_zero)

@@ -16,7 +16,7 @@ from ..elementary import (
     Number,
     Pair,
     biased_exp_minus,
-    exp_pair,
+    exp_and_rest,
     fma,
     larger,
     log1p_pair,
@@ -45,7 +45,16 @@ def accumulate(total: Number, total_lo: Number, x: Number) -> Pair:
     return total, total_lo + error
 
 
-def accumulate_product(total: Number, total_lo: Number, a: Number, b: Number, c: Number) -> Pair:
+def accumulate_product(total: Number, total_lo: Number, a: Number, b: Number) -> Pair:
+    """total + a·b."""
+    if a.bits == 32:
+        return fma(widen(a), widen(b), total), total_lo
+    p, p_lo = times(a, a * 0.0, b, b * 0.0)
+    total, error = two_sum(total, p)
+    return total, (total_lo + p_lo) + error
+
+
+def accumulate_shifted(total: Number, total_lo: Number, a: Number, b: Number, c: Number) -> Pair:
     """total + a·(b - c)."""
     if a.bits == 32:
         return fma(widen(a), widen(b) - widen(c), total), total_lo
@@ -164,6 +173,22 @@ def softmax_backward(dy: Number, y: Number, shift: Number, dot: Number, dot_lo: 
     return y * (((dy - shift) - dot) - dot_lo)
 
 
+def shifted(dot: Number, dot_lo: Number, u: Number, u_lo: Number, c: Number) -> Pair:
+    """Σ y·(dy - c) from dot = Σ y·dy and u = Σ y."""
+    if c.bits == 32:
+        return fma(-widen(c), u, dot), dot_lo
+    p, p_lo = times(u, u_lo, -c, c * 0.0)
+    return add_pairs(dot, dot_lo, p, p_lo, c)
+
+
+def is_precise(dot: Number, c: Number) -> Number:
+    """Whether so much of Σ y·dy ≈ c is left in `dot`, their difference, that nothing is lost.
+
+    Of the 53 or 106 bits of a sum, rounding may take 8; the row's own precision must remain.
+    """
+    return abs(dot) >= abs(widen(c)) * {32: 2.0**-20, 64: 2.0**-42}[c.bits]
+
+
 # A little more than log ½, so that no two columns of a row are above.
 LOG_HALF = -0.69
 
@@ -173,18 +198,14 @@ def is_likely(y: Number) -> Number:
     return y > LOG_HALF
 
 
-def log_softmax_backward(
-    dy: Number, y: Number, likely: Number, others: Number, others_lo: Number
-) -> Number:
-    """dx = dy - exp(y)·Σ dy, the sum being likely + others + others_lo.
+def log_softmax_backward(dy: Number, y: Number, others: Number, total: Number) -> Number:
+    """dx = dy - exp(y)·total, where the total is Σ dy.
 
-    Where exp(y) > 1/2 that is (1 - exp(y))·dy - exp(y)·(others + others_lo): the likely column's
-    own dy, which would cancel, is left out.
+    Where exp(y) > 1/2 that is (1 - exp(y))·dy - exp(y)·others: the likely column's own dy, which
+    would cancel, is left out of the total.
     """
-    e, e_lo = exp_pair(y)
-    usual = fma(-e, others_lo, fma(-e, others, fma(-e, likely, dy)))
-    sure = fma(-e, others_lo, fma((1.0 - e) - e_lo, dy, -(e * others)))
-    return where(is_likely(y), sure, usual)
+    e, left = exp_and_rest(y)
+    return where(is_likely(y), fma(left, dy, -(e * others)), fma(-e, total, dy))
 
 
 def logsumexp_backward(x: Number, y: Number, dy: Number) -> Number:

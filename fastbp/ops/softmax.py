@@ -24,10 +24,10 @@ from ..cpu.row_kernels import (
     each_two_rows,
 )
 from ..cpu.rows import (
+    dot_by_maximum,
     exp_total,
     likely_and_others,
     map_row,
-    map_two_rows,
     row_max,
     scale,
     shifted_dot,
@@ -37,6 +37,7 @@ from ..cpu.run import launch
 from ..cpu.vectors import Number, Pointer, number, pick, row
 from ..elementary import INFINITY, Pair, narrowed, split
 from ..formulas.softmax import (
+    add_pairs,
     log_of_total,
     reciprocal_of_total,
 )
@@ -156,18 +157,26 @@ def softmax_backward(
     return map_rows_of_two(softmax_backward_rows, dy, y, axis, out)
 
 
-_softmax_backward = map_two_rows(softmax_backward_formula)
+# From so many columns on, the second traversal that is saved outweighs the longer end of the first.
+LONG = 256
 
 
-def softmax_backward_row(dy: Pointer, y: Pointer, dx: Pointer, n: int) -> None:
-    """dx_j = y_j·((dy_j - c) - Σ y (dy - c)), c being dy at the largest y."""
+def sums_of_short(dy: Pointer, y: Pointer, n: int) -> tuple[Number, Number, Number]:
+    """(c, Σ y (dy - c) as a pair), c being dy at the largest y."""
     shift = value_at_max(y, dy, n)
     dot, dot_lo = shifted_dot(dy, y, n, shift)
-    dot, dot_lo = split(dot, dot_lo, shift)
-    _softmax_backward(dy, y, dx, n, (shift, dot, dot_lo))
+    return shift, *split(dot, dot_lo, shift)
 
 
-softmax_backward_rows = each_two_rows(softmax_backward_row)
+def sums_of_long(dy: Pointer, y: Pointer, n: int) -> tuple[Number, Number, Number]:
+    """The same of rows that are in no tile."""
+    if n < LONG:
+        return sums_of_short(dy, y, n)
+    shift, dot, dot_lo = dot_by_maximum(dy, y, n)
+    return shift, *split(dot, dot_lo, shift)
+
+
+softmax_backward_rows = each_two_rows(sums_of_short, sums_of_long, softmax_backward_formula)
 
 
 def log_softmax(
@@ -278,18 +287,17 @@ def log_softmax_backward(
     return map_rows_of_two(log_softmax_backward_rows, dy, y, axis, out)
 
 
-_log_softmax_backward = map_two_rows(log_softmax_backward_formula)
-
-
-def log_softmax_backward_row(dy: Pointer, y: Pointer, dx: Pointer, n: int) -> None:
-    """dx_j = dy_j - exp(y_j) Σ dy."""
+def sums_of_log_softmax(dy: Pointer, y: Pointer, n: int) -> Pair:
+    """Σ dy, without the likely column if there is one, and with it."""
     likely, others, others_lo = likely_and_others(dy, y, n)
     like = number(y, 0)
-    others, others_lo = split(others, others_lo, like)
-    _log_softmax_backward(dy, y, dx, n, (narrowed(likely, like), others, others_lo))
+    total, total_lo = add_pairs(others, others_lo, likely, likely * 0.0, like)
+    return narrowed(others + others_lo, like), narrowed(total + total_lo, like)
 
 
-log_softmax_backward_rows = each_two_rows(log_softmax_backward_row)
+log_softmax_backward_rows = each_two_rows(
+    sums_of_log_softmax, sums_of_log_softmax, log_softmax_backward_formula
+)
 
 
 def logsumexp(

@@ -1,0 +1,66 @@
+"""The words of `vectors` that speak of caches: fetching into them, and writing past them."""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core.typing.templates import signature
+
+from . import vectors
+from .halves import Half, from_float32
+from .simd import I32, I64, LANES, Vector
+from .words import Columns, address_of, size_of, vector_behind, word
+
+
+@word(vectors.prefetch)
+def _prefetch(p: types.Type, j: types.Type) -> Any:
+    read, into_second_level, data = I32(0), I32(2), I32(1)
+
+    def write(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value) -> None:
+        if isinstance(p, Columns):
+            return
+        address = b.bitcast(b.gep(p_, [j_]), ir.IntType(8).as_pointer())
+        function = b.module.declare_intrinsic(
+            "llvm.prefetch.p0",
+            fnty=ir.FunctionType(ir.VoidType(), [address.type, I32, I32, I32]),
+        )
+        b.call(function, [address, read, into_second_level, data])
+
+    return signature(types.void, p, types.intp), write
+
+
+def _vector_size(p: types.Type) -> int:
+    return size_of(p.dtype) * LANES[p.dtype]
+
+
+@word(vectors.same_place)
+def _same_place(p: types.Type, q: types.Type) -> Any:
+    def write(context: Any, b: ir.IRBuilder, p_: ir.Value, q_: ir.Value) -> ir.Value:
+        return b.icmp_unsigned("==", b.ptrtoint(p_, I64), b.ptrtoint(q_, I64))
+
+    return signature(types.boolean, p, q), write
+
+
+@word(vectors.to_boundary)
+def _to_boundary(p: types.Type) -> Any:
+    def write(context: Any, b: ir.IRBuilder, p_: ir.Value) -> ir.Value:
+        bytes_left = b.and_(b.neg(b.ptrtoint(p_, I64)), I64(_vector_size(p) - 1))
+        return b.udiv(bytes_left, I64(size_of(p.dtype)))
+
+    return signature(types.intp, p), write
+
+
+@word(vectors.stream)
+def _stream(p: types.Type, j: types.Type, v: Vector) -> Any:
+    def write(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value, v_: ir.Value) -> None:
+        v_ = from_float32(context, b, v_, p.dtype) if isinstance(p.dtype, Half) else v_
+        # Of a vector that is not aligned, LLVM would stream one number after another.
+        stored = b.store(v_, address_of(b, p_, j_, p), align=_vector_size(p))
+        stored.set_metadata("nontemporal", b.module.add_metadata([I32(1)]))
+
+    return signature(types.void, p, types.intp, vector_behind(p)), write
+
+
+@word(vectors.drain)
+def _drain() -> Any:
+    return signature(types.void), lambda context, b: b.fence("seq_cst")

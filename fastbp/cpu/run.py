@@ -135,6 +135,13 @@ def address(kernel: Kernel, key: Any) -> int | None:
     return _addresses.get((kernel, key))
 
 
+def address_for(kernel: Kernel, key: Any, *arguments: Any) -> int:
+    """The same, compiled first for arguments like these if need be."""
+    if (kernel, key) not in _addresses:
+        _build(kernel, key, arguments)
+    return _addresses[kernel, key]
+
+
 def _build(kernel: Kernel, key: Any, arguments: tuple[Any, ...]) -> Callable[..., Any]:
     """Compile a kernel, or load it."""
     # Here and below, imported when needed: importing fastbp must not start the compiler.
@@ -259,7 +266,8 @@ def _teach(function: Any) -> None:
     """
     from numba.extending import register_jitable
 
-    from . import calling, simd, streams, tiles, words  # noqa: F401  (all make their words known)
+    # (All make their words known.)
+    from . import calling, panel_words, simd, streams, tiles, words  # noqa: F401
     from .pipeline import ForInlined
 
     if function in _taught or function.__module__ == "fastbp.cpu.vectors":

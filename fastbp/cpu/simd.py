@@ -28,7 +28,7 @@ from .halves import BFLOAT16, FLOAT16, Half
 LANES = {types.float32: 16, types.float64: 8, FLOAT16: 16, BFLOAT16: 16}
 BITS = {types.float32: 32, types.float64: 64}
 INTEGER = {types.float32: types.int32, types.float64: types.int64}
-I32, I64 = ir.IntType(32), ir.IntType(64)
+I8, I32, I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 IR = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(),
       types.int32: I32, types.int64: I64, types.boolean: ir.IntType(1)}  # fmt: skip
 

@@ -4,7 +4,9 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.typing.templates import signature
+from numba.np import arrayobj
 
 from . import vectors
 from .simd import I32, I64, IR, LANES, Vector, computed, constant, ir_type
@@ -60,6 +62,24 @@ def _lines(
     ]
 
 
+def _is_transposed(context: Any, b: ir.IRBuilder, x: types.Array, x_: ir.Value) -> ir.Value:
+    """Whether it is numbers of a column, not those of a row, that follow one another in memory."""
+    array = arrayobj.make_array(x)(context, b, x_)
+    by_row, by_column = cgutils.unpack_tuple(b, array.strides, 2)
+    apart = b.icmp_signed("!=", by_column, array.itemsize)
+    return b.and_(apart, b.icmp_signed("==", by_row, array.itemsize))
+
+
+def _column(
+    context: Any, b: ir.IRBuilder, x: types.Array, x_: ir.Value, i: ir.Value, j: ir.Value
+) -> ir.Value:
+    """Where column j stands in such an array, from row i on."""
+    array = arrayobj.make_array(x)(context, b, x_)
+    offset = b.mul(cgutils.unpack_tuple(b, array.strides, 2)[1], j)
+    column = cgutils.pointer_add(b, array.data, offset, array.data.type)
+    return as_vector(b, b.gep(column, [i]), x.dtype)
+
+
 def _new_tile(b: ir.IRBuilder, kind: Vector) -> ir.Value:
     """Room for a tile; in the function's first block, so that a loop does not take it twice."""
     with b.goto_entry_block():
@@ -75,18 +95,24 @@ def _read_tile(x: types.Array, i: types.Type, k: types.Type, n: types.Type) -> A
 
     def write(context: Any, b: ir.IRBuilder, x_: Any, i_: Any, k_: Any, n_: Any) -> ir.Value:
         tile = _new_tile(b, kind)
-        lines = _lines(context, b, x, x_, i_, k_)
         zero = constant(kind, 0.0)
-        for first in range(0, TILE_VECTORS * kind.lanes, kind.lanes):
-            with b.if_then(b.icmp_signed(">", n_, I64(first))):
-                left = b.sub(n_, I64(first))
-                rows = []
-                for address, exists in lines:
-                    p = as_vector(b, b.gep(address, [I64(first)]), x.dtype)
-                    n_here = b.select(exists, left, I64(0))
-                    rows.append(masked_load(context, b, p, n_here, zero, x.dtype))
-                for j, column in enumerate(transposed(b, rows)):
-                    b.store(column, address_of(b, tile, I64(first + j), columns), align=64)
+        with b.if_else(_is_transposed(context, b, x, x_)) as (transposed_already, by_rows):
+            with transposed_already, cgutils.for_range(b, n_) as loop:
+                p = _column(context, b, x, x_, i_, loop.index)
+                v = masked_load(context, b, p, k_, zero, x.dtype)
+                b.store(v, address_of(b, tile, loop.index, columns), align=64)
+            with by_rows:
+                lines = _lines(context, b, x, x_, i_, k_)
+                for first in range(0, TILE_VECTORS * kind.lanes, kind.lanes):
+                    with b.if_then(b.icmp_signed(">", n_, I64(first))):
+                        left = b.sub(n_, I64(first))
+                        rows = []
+                        for address, exists in lines:
+                            p = as_vector(b, b.gep(address, [I64(first)]), x.dtype)
+                            n_here = b.select(exists, left, I64(0))
+                            rows.append(masked_load(context, b, p, n_here, zero, x.dtype))
+                        for j, column in enumerate(transposed(b, rows)):
+                            b.store(column, address_of(b, tile, I64(first + j), columns), align=64)
         return tile
 
     return signature(columns, x, types.intp, types.intp, types.intp), write
@@ -99,17 +125,25 @@ def _write_tile(tile: Columns, x: types.Array, i: types.Type, k: types.Type, n: 
     def write(
         context: Any, b: ir.IRBuilder, tile_: Any, x_: Any, i_: Any, k_: Any, n_: Any
     ) -> None:
-        lines = _lines(context, b, x, x_, i_, k_)
-        for first in range(0, TILE_VECTORS * kind.lanes, kind.lanes):
-            with b.if_then(b.icmp_signed(">", n_, I64(first))):
-                left = b.sub(n_, I64(first))
-                columns = [
-                    b.load(address_of(b, tile_, I64(first + j), tile), align=64)
-                    for j in range(kind.lanes)
-                ]
-                for row, (address, exists) in zip(transposed(b, columns), lines, strict=True):
-                    p = as_vector(b, b.gep(address, [I64(first)]), x.dtype)
-                    masked_store(context, b, row, p, b.select(exists, left, I64(0)), x.dtype)
+        with b.if_else(_is_transposed(context, b, x, x_)) as (stays_transposed, by_rows):
+            with stays_transposed, cgutils.for_range(b, n_) as loop:
+                column = b.load(address_of(b, tile_, loop.index, tile), align=64)
+                p = _column(context, b, x, x_, i_, loop.index)
+                masked_store(context, b, column, p, k_, x.dtype)
+            with by_rows:
+                lines = _lines(context, b, x, x_, i_, k_)
+                for first in range(0, TILE_VECTORS * kind.lanes, kind.lanes):
+                    with b.if_then(b.icmp_signed(">", n_, I64(first))):
+                        left = b.sub(n_, I64(first))
+                        columns = [
+                            b.load(address_of(b, tile_, I64(first + j), tile), align=64)
+                            for j in range(kind.lanes)
+                        ]
+                        rows = transposed(b, columns)
+                        for row, (address, exists) in zip(rows, lines, strict=True):
+                            p = as_vector(b, b.gep(address, [I64(first)]), x.dtype)
+                            n_here = b.select(exists, left, I64(0))
+                            masked_store(context, b, row, p, n_here, x.dtype)
 
     return signature(types.void, tile, x, types.intp, types.intp, types.intp), write
 

@@ -194,3 +194,52 @@ def share(
     loop: int, kernel: int, n: int, chunks: int, grain: int, arguments: tuple[Any, ...]
 ) -> None:
     """Have the parallel loop at an address call a kernel, see `run`."""
+
+
+# Panels: rows whose numbers lie apart in memory, as (outer, n, inner) arrays hold them ------------
+
+
+def in_columns(x: Any) -> bool:  # type: ignore[empty-body]
+    """Whether rows next to each other have their numbers next to each other, or x is None."""
+
+
+def strip(x: Any, i: int, k: int) -> Any:
+    """The k rows of x from row i on as an array (k, n), for `read_tile`; None stays None.
+
+    They must be of one `outer`.
+    """
+
+
+def panel_room(x: Any, k: int) -> Pointer:
+    """Room for k rows of x, to be given back by `return_panel_room`."""
+
+
+def return_panel_room(room: Pointer) -> None:
+    """The end of such room."""
+
+
+def rows_in_room(room: Pointer, x: Any, k: int) -> Any:
+    """The first k rows of the room as an array (k, n), n as of x; None if x is None."""
+
+
+def square_side(x: Any) -> int:  # type: ignore[empty-body]
+    """How many numbers of how many rows `read_square` takes; known while compiling."""
+
+
+def read_square(x: Any, o: int, c: int, k: int, j: int, room: Pointer, r: int) -> None:
+    """Numbers from x[o, j, c] on into the room from row r, column j on.
+
+    Of as many rows as a square has, of which k exist.
+    """
+
+
+def write_square(room: Pointer, r: int, x: Any, o: int, c: int, k: int, j: int) -> None:
+    """The inverse of `read_square`; writes what exists."""
+
+
+def read_row(x: Any, o: int, c: int, room: Pointer, r: int) -> None:
+    """The row x[o, :, c], of any strides, into row r of the room."""
+
+
+def write_row(room: Pointer, r: int, x: Any, o: int, c: int) -> None:
+    """The inverse of `read_row`."""

@@ -96,7 +96,7 @@ def as_vector(b: ir.IRBuilder, address: ir.Value, dtype: types.Type) -> ir.Value
     return b.bitcast(address, ir.VectorType(element, LANES[dtype]).as_pointer())
 
 
-def _first_lanes(b: ir.IRBuilder, n: ir.Value, kind: Vector) -> ir.Value:
+def first_lanes_mask(b: ir.IRBuilder, n: ir.Value, kind: Vector) -> ir.Value:
     counted = Vector(types.int32, kind.lanes)
     lane = ir.Constant(ir_type(counted), list(range(kind.lanes)))
     return b.icmp_signed("<", lane, spread(b, b.trunc(n, I32), counted))
@@ -126,14 +126,14 @@ def masked_load(
 ) -> ir.Value:  # fmt: skip
     """The first n lanes from an address, the others from `fill`."""
     kind = Vector(computed(dtype), LANES[dtype])
-    mask = _first_lanes(b, n, kind)
+    mask = first_lanes_mask(b, n, kind)
     if not isinstance(dtype, Half):
-        return _masked(
+        return masked(
             b, "load", f"f{BITS[dtype]}", fill.type, [address, I32(size_of(dtype)), mask, fill]
         )
     bits = ir.VectorType(I16, kind.lanes)
     zero = ir.Constant(bits, [0] * kind.lanes)
-    v = _masked(b, "load", "i16", bits, [address, I32(size_of(dtype)), mask, zero])
+    v = masked(b, "load", "i16", bits, [address, I32(size_of(dtype)), mask, zero])
     return b.select(mask, to_float32(context, b, v, dtype), fill)
 
 
@@ -141,13 +141,13 @@ def masked_store(
     context: Any, b: ir.IRBuilder, v: ir.Value, address: ir.Value, n: ir.Value, dtype: types.Type
 ) -> None:  # fmt: skip
     """Write the first n lanes to an address."""
-    mask = _first_lanes(b, n, Vector(computed(dtype), LANES[dtype]))
+    mask = first_lanes_mask(b, n, Vector(computed(dtype), LANES[dtype]))
     element = f"f{BITS[dtype]}" if dtype in BITS else "i16"
     v = from_float32(context, b, v, dtype) if isinstance(dtype, Half) else v
-    _masked(b, "store", element, ir.VoidType(), [v, address, I32(size_of(dtype)), mask])
+    masked(b, "store", element, ir.VoidType(), [v, address, I32(size_of(dtype)), mask])
 
 
-def _masked(
+def masked(
     b: ir.IRBuilder, what: str, element: str, returns: ir.Type, operands: list[ir.Value]
 ) -> ir.Value:
     lanes = operands[0].type.count if what == "store" else returns.count
@@ -276,7 +276,7 @@ def _keep_first_lanes(p: types.Type, v: Vector, n: types.Type) -> Any:
     def write(context: Any, b: ir.IRBuilder, p_: ir.Value, v_: ir.Value, n_: ir.Value) -> ir.Value:
         if isinstance(p, Columns):
             return v_
-        return b.select(_first_lanes(b, n_, v), v_, constant(v, 0.0))
+        return b.select(first_lanes_mask(b, n_, v), v_, constant(v, 0.0))
 
     return signature(v, p, v, types.intp), write
 
@@ -384,8 +384,8 @@ def _load_mask(x: types.Type, mask: types.CPointer, j: types.Type, n: types.Type
         stored = ir.VectorType(ir.IntType(8), kind.lanes)
         address = b.bitcast(b.gep(mask_, [j_]), stored.as_pointer())
         zero = ir.Constant(stored, [0] * kind.lanes)
-        first = _first_lanes(b, n_, kind)
-        v = _masked(b, "load", "i8", stored, [address, I32(1), first, zero])
+        first = first_lanes_mask(b, n_, kind)
+        v = masked(b, "load", "i8", stored, [address, I32(1), first, zero])
         return b.icmp_unsigned("!=", v, zero)
 
     return signature(kind, x, mask, types.intp, types.intp), load

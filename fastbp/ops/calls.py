@@ -4,9 +4,16 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, in_one_order, put_back, rows_of, rows_to_write
+from ..arrays import Array, in_one_order, put_back, rows_of, rows_to_write, views_of
 from ..checks import as_axes, as_out, as_values, like_first, out_or_new, same_shape
-from ..cpu.run import Kernel, address, launch, shared_function
+from ..cpu.panels import (
+    map_panels,
+    map_two_panels,
+    reduce_panels,
+    reduce_panels_where,
+    rows_in_panel,
+)
+from ..cpu.run import Kernel, address, address_for, launch, shared_function
 from ..cpu.small import map_if_small, map_two_if_small, reduce_if_small
 
 Axis = int | tuple[int, ...] | None
@@ -30,10 +37,25 @@ def map_rows(kernel: Kernel, inputs: dict[str, Array], axis: Axis, out: Array | 
         same_shape(array, other, x.shape, name)
     axes = as_axes(axis, x.ndim, name)
     result = out_or_new(out, inputs)
-    y = rows_to_write(result, axes)
-    rows = [rows_of(array, axes) for array in inputs.values()]
-    launch(kernel, x.dtype.char, y.shape[0], y.size, 1, *rows, y)
-    return put_back(y, result, axes)
+    views = views_of([*inputs.values(), result], axes)
+    if views is None:
+        views = [*(rows_of(array, axes) for array in inputs.values()), rows_to_write(result, axes)]
+    launch_rows(kernel, map_two_panels if others else map_panels, views[-1], *views)
+    return put_back(views[-1], result, axes)
+
+
+def launch_rows(kernel: Kernel, in_panels: Kernel, x: Array, *arrays: Array) -> None:
+    """kernel(first, last, *arrays), x among them, for all rows; panels go to `in_panels`."""
+    dtype = x.dtype
+    if x.ndim == 2:
+        launch(kernel, dtype.char, x.shape[0], x.size, 1, *arrays)
+        return
+    like = (np.empty((0, 0), a.dtype) if a.ndim == 3 else a for a in arrays)
+    code = address_for(kernel, dtype.char, *like)
+    outer, n, inner = x.shape
+    size = rows_in_panel(outer * inner, n * sum(a.itemsize for a in arrays if a.ndim == 3))
+    key = tuple(a.dtype.char for a in arrays)
+    launch(in_panels, key, outer * inner, x.size, size, code, size, *arrays)
 
 
 def map_element(kernel: Kernel, x: Any, out: Array | None, of_16_bits: Kernel | None = None) -> Any:
@@ -137,10 +159,14 @@ def reduce_rows(
     kept = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
     shape = kept if keepdims else tuple(n for a, n in enumerate(x.shape) if a not in axes)
     result = np.empty(shape, x.dtype) if out is None else as_out(out, shape, inputs, 0)
-    rows = [rows_of(array, axes) for array in inputs.values()]
-    numbers = np.empty(rows[0].shape[0], x.dtype)
-    launch(kernel, x.dtype.char, numbers.size, x.size, 1, *rows, numbers)
-    result[...] = numbers.reshape(shape)
+    arrays = list(inputs.values())
+    views = views_of(arrays, axes) or [rows_of(array, axes) for array in arrays]
+    whole = result.flags.c_contiguous and result.flags.aligned
+    numbers = result.reshape(-1) if whole else np.empty(result.size, x.dtype)
+    in_panels = reduce_panels if len(arrays) == 1 else reduce_panels_where
+    launch_rows(kernel, in_panels, views[0], *views, numbers)
+    if not whole:
+        result[...] = numbers.reshape(shape)
     return result[()] if out is None and not shape else result
 
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from ..arrays import Array, put_back, rows_of, rows_to_write
+from ..arrays import Array, put_back, rows_of, rows_to_write, views_of
 from ..checks import as_axes, as_mask, as_values, like_first, out_or_new, same_shape
+from ..cpu.panels import spread_panels
 from ..cpu.row_kernels import (
     each_row,
     each_row_in_groups,
@@ -33,7 +34,6 @@ from ..cpu.rows import (
     shifted_dot,
     value_at_max,
 )
-from ..cpu.run import launch
 from ..cpu.vectors import Number, Pointer, number, pick, row
 from ..elementary import INFINITY, Pair, narrowed, split
 from ..formulas.softmax import (
@@ -56,7 +56,15 @@ from ..formulas.softmax import (
 from ..formulas.softmax import (
     softmax_backward as softmax_backward_formula,
 )
-from .calls import Axis, map_rows, map_rows_of_one, map_rows_of_two, reduce_rows, reduce_rows_of_one
+from .calls import (
+    Axis,
+    launch_rows,
+    map_rows,
+    map_rows_of_one,
+    map_rows_of_two,
+    reduce_rows,
+    reduce_rows_of_one,
+)
 
 
 def softmax(
@@ -415,9 +423,9 @@ def logsumexp_backward(
     same_shape(dy, "dy", shape, "logsumexp's result")
     same_shape(y, "y", shape, "logsumexp's result")
     result = out_or_new(out, {"x": x, "dy": dy, "y": y})
-    rows, dx = rows_of(x, axes), rows_to_write(result, axes)
+    rows, dx = views_of([x, result], axes) or (rows_of(x, axes), rows_to_write(result, axes))
     per_row = dy.reshape(-1, 1), y.reshape(-1, 1)
-    launch(logsumexp_backward_rows, x.dtype.char, rows.shape[0], rows.size, 1, *per_row, rows, dx)
+    launch_rows(logsumexp_backward_rows, spread_panels, rows, *per_row, rows, dx)
     return put_back(dx, result, axes)
 
 

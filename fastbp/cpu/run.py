@@ -239,11 +239,12 @@ def _teach(function: Any) -> None:
         simd.teach(function)
         return
     register_jitable(error_model="numpy", forceinline=True)(function)
-    for callee in _callees(function):
+    for callee in callees(function):
         _teach(callee)
 
 
-def _callees(function: FunctionType) -> Iterator[FunctionType]:
+def callees(function: FunctionType) -> Iterator[FunctionType]:
+    """The functions of fastbp that this one calls."""
     names: set[str] = set()
     pending: list[CodeType] = [function.__code__]
     while pending:

@@ -78,7 +78,7 @@ def weighted(loss: Number, weight: Number) -> Number:
 
 def smoothed(t: Number, keep: Number, keep_lo: Number, share: Number, share_lo: Number) -> Pair:
     """t·keep + share, in float64."""
-    if t.bits == 32:
+    if t.has_wider:
         return fma(widen(t), keep, share), widen(t) * 0.0
     p, p_lo = times(t, t * 0.0, keep, keep_lo)
     u, error = two_sum(p, share)
@@ -87,7 +87,7 @@ def smoothed(t: Number, keep: Number, keep_lo: Number, share: Number, share_lo: 
 
 def times_weight(u: Number, u_lo: Number, w: Number) -> Pair:
     """u·w, in float64."""
-    if w.bits == 32:
+    if w.has_wider:
         return u * widen(w), u_lo
     return times(u, u_lo, w, w * 0.0)
 
@@ -97,7 +97,7 @@ def accumulate_target_loss(
 ) -> Pair:
     """total + u·(m - x), where 0·inf is 0; total is inf if a term is, whatever total_lo is then."""
     nothing = u == 0.0
-    if x.bits == 32:
+    if x.has_wider:
         return fma(u, where(nothing, 0.0, widen(m) - widen(x)), total), total_lo
     # In halves, so that m - x cannot overflow where u·(m - x) does not.
     d, d_lo = two_sum(m * 0.5, -(x * 0.5))
@@ -133,7 +133,7 @@ def target_gradient(
     """
     wide = widen(e)
     targets, targets_lo = add_pairs(u_sum, u_sum_lo, -u, -u_lo, e)
-    if e.bits == 32:  # float64 has digits enough for all of this
+    if e.has_wider:  # float64 has digits enough for all of this
         others = (total - wide) + total_lo
         return narrowed(fma(wide, targets + targets_lo, -(u * others)) * r, e)
     others, others_lo = two_sum(total, -wide)
@@ -147,7 +147,7 @@ def target_difference(
     targets: Number, targets_lo: Number, like: Number,
 ) -> Number:  # fmt: skip
     """e·targets - u·others. A z-loss is in targets_lo, as it may be far below what u leaves."""
-    if like.bits == 32:
+    if like.has_wider:
         return fma(e, targets + targets_lo, -(u * (others + others_lo)))
     p, p_lo = times(e, e * 0.0, targets, targets_lo)
     q, q_lo = times(u, u_lo, others, others_lo)

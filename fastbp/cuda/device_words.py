@@ -338,7 +338,8 @@ def _copy_1(target: Row, source: Row, j: types.Type) -> Any:
 def _packs(b: ir.IRBuilder, p: ir.Value, j: ir.Value, dtype: types.Type, count: int) -> list[Any]:
     """The addresses of `count` numbers from p[j] on, as vectors of 16 bytes."""
     per = 16 // size(dtype)
-    kind = ir.VectorType(stored(dtype), per).as_pointer()
+    # As four words: of eight numbers of 16 bits the compiler would make two accesses.
+    kind = ir.VectorType(I32, 4).as_pointer()
     return [b.bitcast(b.gep(p, [b.add(j, I64(k))]), kind) for k in range(0, count, per)]
 
 
@@ -348,10 +349,13 @@ def load_pack(
     """`count` numbers from p[j] on, as they are computed with."""
     if not aligned:
         return [load_one(b, p, b.add(j, I64(k)), dtype) for k in range(count)]
-    vectors_ = [b.load(a, align=16) for a in _packs(b, p, j, dtype, count)]
+    kind = ir.VectorType(stored(dtype), 16 // size(dtype))
+    packs = [
+        b.bitcast(b.load(address, align=16), kind) for address in _packs(b, p, j, dtype, count)
+    ]
     return [
         to_computed(b, b.extract_element(v, I32(k)), dtype)
-        for v in vectors_ for k in range(v.type.count)
+        for v in packs for k in range(kind.count)
     ]  # fmt: skip
 
 
@@ -369,7 +373,7 @@ def store_pack(
         pack = ir.Constant(ir.VectorType(stored(dtype), per), ir.Undefined)
         for k, v in enumerate(values[n * per : (n + 1) * per]):
             pack = b.insert_element(pack, to_stored(context, b, v, dtype), I32(k))
-        b.store(pack, address, align=16)
+        b.store(b.bitcast(pack, address.type.pointee), address, align=16)
 
 
 def _copy(stub: Callable[..., Any], apart: bool) -> None:
@@ -655,3 +659,30 @@ def _if_given(p: types.Type, array: types.Type) -> Any:
         return signature(types.none, p, array), lambda *_: None
     return signature(p, p, array), lambda context, b, p_, array_: p_
 
+
+
+# formulas of elements -----------------------------------------------------------------------------
+
+
+def _map(stub: Callable[..., Any], at_once: bool) -> None:
+    @word(stub)
+    def _meaning(formula: types.Type, target: Row, j: types.Type, *sources: Row) -> Any:
+        count = 16 // size(target.dtype) if at_once else 1
+
+        def write(context: Any, b: ir.IRBuilder, _f: Any, t: Any, j_: Any, *given: Any) -> None:
+            columns = [
+                load_pack(b, s, j_, kind.dtype, count, at_once)
+                for s, kind in zip(given, sources, strict=True)
+            ]
+            kind = computed(target.dtype)
+            results = [
+                formula.typing_key(*(Scalar(b, v, kind) for v in numbers)).value
+                for numbers in zip(*columns, strict=True)
+            ]
+            store_pack(context, b, t, j_, results, target.dtype, at_once)
+
+        return signature(types.void, formula, target, types.int64, *sources), write
+
+
+_map(words.map_1, at_once=False)
+_map(words.map_16, at_once=True)

@@ -29,6 +29,10 @@ class Scalar(Traced):
         """No: float32 sums are pairs."""
         return False
 
+    def widen(self) -> "Scalar":
+        """This number itself, of the type of its sums."""
+        return self
+
     def __neg__(self) -> "Scalar":
         return self._binary("fsub", -0.0, swap=True)  # this LLVM has no fneg
 
@@ -51,11 +55,6 @@ def result_kinds(formula: Callable[..., Any], kinds: tuple[types.Type, ...]) -> 
     if isinstance(result, tuple):
         return types.Tuple([part.kind for part in result])
     return result.kind
-
-
-def sum_type(kind: types.Type) -> types.Type:
-    """The type in which numbers of this one are added up: their own."""
-    return kind
 
 
 def of_one_kind(kinds: tuple[types.Type, ...]) -> tuple[types.Type, ...]:

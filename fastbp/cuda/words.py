@@ -122,3 +122,11 @@ def copy_16_apart(target: Pointer, source: Pointer, j: int) -> None:
 
 def copy_place(target: Pointer, k: int, source: Pointer, j: int) -> None:
     """target[k] = source[j], by this thread alone."""
+
+
+def map_1(formula: Any, target: Pointer, j: int, *sources: Pointer) -> None:
+    """target[j] = formula(source[j], …), by this thread alone."""
+
+
+def map_16(formula: Any, target: Pointer, j: int, *sources: Pointer) -> None:
+    """The same for as many numbers from j on as are in 16 bytes; all are aligned so."""

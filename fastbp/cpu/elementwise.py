@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from .origins import recorded
 from .vectors import lanes, load, load_some, row, store, store_some
 
 # Sharing work costs 2 to 3 µs: about as much as 10⁴ exponentials take.
@@ -14,6 +15,7 @@ Formula = Callable[..., Any]
 
 
 @cache
+@recorded
 def map_one(formula: Formula) -> Kernel:
     """Kernel of out = formula(x). Four vectors at a time share the formula's constants."""
 
@@ -40,6 +42,7 @@ def map_one(formula: Formula) -> Kernel:
 
 
 @cache
+@recorded
 def map_two(formula: Formula) -> Kernel:
     """Kernel of out = formula(a, b)."""
 

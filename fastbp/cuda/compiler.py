@@ -117,7 +117,7 @@ def _teach(function: Any) -> None:
     from numba.cuda.extending import register_jitable
 
     from ..cpu.run import callees
-    from . import device_words, scalars
+    from . import conversions, device_words, loss_words, scalars  # noqa: F401  (they make words known)
 
     if device_words not in _taught:
         _taught.add(device_words)

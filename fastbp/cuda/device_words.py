@@ -24,10 +24,10 @@ from ..cpu.simd import I32, I64, IR, computed, constant, plain
 from ..formulas import softmax as formulas
 from . import staging, words
 from .scalars import Scalar
+from .staging import BLOCK, THREAD, WARPS
 
 SHARED, GLOBAL = 3, 1
 WARP, FULL = 32, 0xFFFFFFFF
-THREAD, WARPS, BLOCK = 1, 32, 0  # groups: how many threads, 0 for all of a block
 
 
 class Row(types.Type):
@@ -197,19 +197,7 @@ def _row_at(x: Matrix, i: types.Type) -> Any:
     return signature(Row(x.dtype, x.group), x, types.int64), write
 
 
-# What the words below mean, by the group and by whether rows come to the chip.
-_OF_ROWS = (words.first_row, words.row_step, words.read_row, words.result_row, words.write_row)
-_MEANINGS = {
-    (THREAD, True): (staging.first_row_of_tile, staging.row_step_of_tile, staging.read_tile,
-                     staging.itself, staging.write_tile),
-    (WARPS, True): (staging.first_row_of_warp, staging.row_step_of_warp, staging.read_row_of_warp,
-                    staging.itself, staging.write_row_of_group),
-    (BLOCK, True): (staging.first_row_of_block, staging.row_step_of_block,
-                    staging.read_row_of_block, staging.itself, staging.write_row_of_group),
-    (BLOCK, False): (staging.first_row_of_block, staging.row_step_of_block,
-                     staging.row_where_it_is, staging.row_of_result, staging.nothing),
-}  # fmt: skip
-CHOSEN = {function for functions in _MEANINGS.values() for function in functions}
+CHOSEN = {function for functions in staging.MEANINGS.values() for function in functions}
 
 
 def row_word(stub: Callable[..., Any], which: int) -> None:
@@ -218,12 +206,12 @@ def row_word(stub: Callable[..., Any], which: int) -> None:
 
     def choose(*kinds: Any) -> Any:
         matrix = next(k for k in kinds if isinstance(k, Matrix))
-        return _MEANINGS[matrix.group, matrix.staged][which]
+        return staging.MEANINGS[matrix.group, matrix.staged][which]
 
     overload(stub, jit_options={"forceinline": True}, strict=False)(choose)
 
 
-for _which, _stub in enumerate(_OF_ROWS):
+for _which, _stub in enumerate(staging.OF_ROWS):
     row_word(_stub, _which)
 
 
@@ -475,7 +463,7 @@ def _store_some(p: Row, j: types.Type, n: types.Type, v: types.Type) -> Any:
 
 @word(vectors.load_classes)
 def _load_classes(x: Row, p: Row, j: types.Type, n: types.Type) -> Any:
-    _, load_some = _load_some_of(p)
+    _, load_some = _load_some_of(Row(p.dtype, x.group))
 
     def write(context: Any, b: ir.IRBuilder, x_: Any, p_: Any, j_: Any, n_: Any) -> ir.Value:
         return load_some(context, b, p_, j_, n_, constant(computed(p.dtype), 0.0))
@@ -505,18 +493,22 @@ def _count(p: Row, mask: types.Type) -> Any:
 # across the threads of a group --------------------------------------------------------------------
 
 
-def shuffled(b: ir.IRBuilder, v: ir.Value, distance: int) -> ir.Value:
-    """What the thread whose lane differs in that bit has as v."""
+# Which thread's value `from_lane` gives: that of the lane whose number differs in a bit, or of one.
+BUTTERFLY, ONE = 3, 0
+
+
+def from_lane(b: ir.IRBuilder, v: ir.Value, mode: int, lane: int) -> ir.Value:
+    """What another thread of the warp has as v."""
     kind = v.type
-    if isinstance(kind, ir.DoubleType):
+    if kind in (ir.DoubleType(), I64):
         bits = b.bitcast(v, I64)
         low, high = b.trunc(bits, I32), b.trunc(b.lshr(bits, I64(32)), I32)
-        low, high = (b.zext(shuffled(b, part, distance), I64) for part in (low, high))
+        low, high = (b.zext(from_lane(b, part, mode, lane), I64) for part in (low, high))
         return b.bitcast(b.or_(low, b.shl(high, I64(32))), kind)
     bits = b.bitcast(v, I32)
     pair = ir.LiteralStructType([I32, ir.IntType(1)])
     result = intrinsic(
-        b, "llvm.nvvm.shfl.sync.i32", pair, I32(FULL), I32(3), bits, I32(distance), I32(31)
+        b, "llvm.nvvm.shfl.sync.i32", pair, I32(FULL), I32(mode), bits, I32(lane), I32(31)
     )
     return b.bitcast(b.extract_value(result, 0), kind)
 
@@ -528,7 +520,7 @@ def fold_warp(b: ir.IRBuilder, values: list[ir.Value], fold: Fold) -> list[ir.Va
     """The values of all lanes of a warp folded, the same in every lane."""
     distance = WARP // 2
     while distance:
-        values = fold(values, [shuffled(b, v, distance) for v in values])
+        values = fold(values, [from_lane(b, v, BUTTERFLY, distance) for v in values])
         distance //= 2
     return values
 
@@ -604,6 +596,8 @@ def _value_at_max_across(p: Row, v: types.Type, value: types.Type) -> Any:
 
         least = [constant(v, float("-inf")), constant(v, 0.0)]
         parts = fold_group(b, p.group, [v_, value_], least, folding(b, larger, v))
+        if p.group != THREAD:  # of equal maxima, each thread has kept its own
+            parts = [from_lane(b, part, ONE, 0) for part in parts]
         return context.make_tuple(b, types.UniTuple(v, 2), parts)
 
     return signature(types.UniTuple(v, 2), p, v, v), write

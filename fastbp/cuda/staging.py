@@ -20,19 +20,25 @@ from .words import (
     copy_16,
     copy_16_apart,
     copy_place,
+    first_row,
     lane,
     pack,
+    read_row,
+    result_row,
     row_at,
+    row_step,
     rows,
     stride,
     thread,
     threads,
     wait,
     wait_block,
+    write_row,
 )
 
 SCRATCH = 1024
 WARP = 32
+THREAD, WARPS, BLOCK = 1, 32, 0  # groups: how many threads, 0 for all of a block
 
 
 # a row for a warp or a block ----------------------------------------------------------------------
@@ -195,3 +201,63 @@ def row_of_result(_p: Pointer, y: Matrix, i: int) -> Pointer:
 
 def nothing(_p: Pointer, _y: Matrix, _i: int, _n: int) -> None:
     """The row has been written where it is."""
+
+
+# room beside a row --------------------------------------------------------------------------------
+
+
+def spare_row_of_tile(x: Matrix, _room: Matrix, _needed: Any, n: int, slot: int) -> Pointer:
+    """On the chip, for this thread alone."""
+    return chip(row_at(x, 0), (slot * threads() + thread()) * pitch_of_tile(n))
+
+
+def spare_row_of_warp(x: Matrix, _room: Matrix, _needed: Any, n: int, slot: int) -> Pointer:
+    """On the chip, for this warp."""
+    return chip(row_at(x, 0), ((slot * threads() + thread()) // WARP) * room_for(n))
+
+
+def spare_row_of_block(x: Matrix, _room: Matrix, _needed: Any, n: int, slot: int) -> Pointer:
+    """On the chip."""
+    return chip(row_at(x, 0), slot * room_for(n))
+
+
+def spare_row_where_it_is(
+    _x: Matrix, room: Matrix, _needed: Any, _n: int, _slot: int
+) -> Pointer:
+    """In the GPU's memory, for this block."""
+    return row_at(room, block())
+
+
+def no_row(_x: Matrix, _room: Matrix, _needed: Any, _n: int, _slot: int) -> None:
+    """None."""
+
+
+def no_result(_p: Pointer, _y: Matrix, _i: int) -> None:
+    """None."""
+
+
+SPARE_ROWS = {
+    (THREAD, True): spare_row_of_tile,
+    (WARPS, True): spare_row_of_warp,
+    (BLOCK, True): spare_row_of_block,
+    (BLOCK, False): spare_row_where_it_is,
+}
+
+
+# what the words of rows mean ----------------------------------------------------------------------
+
+OF_ROWS = (first_row, row_step, read_row, result_row, write_row)
+MEANINGS = {  # by the group and by whether rows come to the chip
+    (THREAD, True): (
+        first_row_of_tile, row_step_of_tile, read_tile, itself, write_tile,
+    ),
+    (WARPS, True): (
+        first_row_of_warp, row_step_of_warp, read_row_of_warp, itself, write_row_of_group,
+    ),
+    (BLOCK, True): (
+        first_row_of_block, row_step_of_block, read_row_of_block, itself, write_row_of_group,
+    ),
+    (BLOCK, False): (
+        first_row_of_block, row_step_of_block, row_where_it_is, row_of_result, nothing,
+    ),
+}  # fmt: skip

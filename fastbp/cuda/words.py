@@ -54,6 +54,29 @@ def put_number(x: Matrix, numbers: Pointer, i: int, value: float) -> None:
     """numbers[own_row(x, i)] = value, by one thread of the group, if there is such a row."""
 
 
+def result_if_given(p: Pointer, y: Matrix, i: int) -> Pointer:
+    """As `result_row`, or None if y is, which is known while compiling."""
+
+
+def spare_row(x: Matrix, room: Matrix, needed: Any, n: int, slot: int) -> Pointer:
+    """Room for n numbers in that slot of the chip; for a long row, the block's row of `room`.
+
+    It is None if `needed` is, which is known while compiling.
+    """
+
+
+def if_staged(x: Matrix, p: Pointer) -> Pointer:
+    """p, or None if rows of x are too long for the chip, which is known while compiling."""
+
+
+def of_block(p: Pointer) -> Pointer:
+    """The same pointer, for all threads of a block to go along together."""
+
+
+def least_across(p: Pointer, k: int) -> int:  # type: ignore[empty-body]
+    """The least of the integers that the threads of the group have."""
+
+
 # what those are made of ---------------------------------------------------------------------------
 
 
@@ -122,6 +145,14 @@ def copy_16_apart(target: Pointer, source: Pointer, j: int) -> None:
 
 def copy_place(target: Pointer, k: int, source: Pointer, j: int) -> None:
     """target[k] = source[j], by this thread alone."""
+
+
+def convert_place(target: Pointer, k: int, source: Pointer, j: int) -> None:
+    """target[k] = source[j] converted to target's type, both in the GPU's memory.
+
+    Floats of any kind become floats of any kind, and integers likewise, through float64. Where the
+    types are one, bits are copied.
+    """
 
 
 def map_1(formula: Any, target: Pointer, j: int, *sources: Pointer) -> None:

@@ -111,6 +111,11 @@ def scaled(e: Number, r: Number, r_lo: Number) -> Number:
     return fma(e, r, e * r_lo)
 
 
+def softmax(x: Number, m: Number, r: Number, r_lo: Number) -> Number:
+    """exp(x - m)·(r + r_lo), r + r_lo undoing the bias of the exponential, too."""
+    return scaled(biased_exp_minus(x, m), r, r_lo)
+
+
 def scale_factors(r: Number, r_lo: Number, like: Number) -> tuple[Number, Number, Number]:
     """(before, r, r_lo) such that scaled(e·before, r, r_lo) unbiases e and multiplies it.
 
@@ -126,6 +131,11 @@ def scale_factors(r: Number, r_lo: Number, like: Number) -> tuple[Number, Number
 def scaled_in_two_steps(e: Number, before: Number, r: Number, r_lo: Number) -> Number:
     """e·before·(r + r_lo)."""
     return scaled(e * before, r, r_lo)
+
+
+def exp_scaled(x: Number, m: Number, before: Number, r: Number, r_lo: Number) -> Number:
+    """The same for e = exp(x - m), where it has not been kept."""
+    return scaled(biased_exp_minus(x, m) * before, r, r_lo)
 
 
 def log_of_total(m: Number, s: Number, s_lo: Number) -> Pair:

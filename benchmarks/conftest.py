@@ -1,5 +1,7 @@
 """Which operations, shapes and libraries the benchmarks run over, and with how many threads."""
 
+import contextlib
+
 import pytest
 
 from fastbp.bench.measure import available_threads
@@ -8,8 +10,10 @@ from fastbp.bench.problems import COPY, OPERATIONS, QUICK_SHAPES, SHAPES, shape_
 
 
 def pytest_addoption(parser):
-    """--quick-shapes and --threads."""
+    """--quick-shapes, --threads and --cuda."""
     group = parser.getgroup("fastbp")
+    with contextlib.suppress(ValueError):  # that of the tests, where both run
+        group.addoption("--cuda", action="store_true", help="run what needs a GPU, on the one here")
     group.addoption(
         "--quick-shapes",
         action="store_true",

@@ -55,8 +55,11 @@ def as_mask(where: Any, x: Array) -> Array:
 def as_array(x: Any, name: str) -> Array:
     """x as a NumPy array of any dtype; arrays of other libraries are not taken for NumPy's."""
     if not isinstance(x, np.ndarray):
-        if hasattr(x, "__cuda_array_interface__"):
-            raise RuntimeError(f"{name} lives on a CUDA device; this version computes on CPUs")
+        if _is_on_gpu(x):
+            raise TypeError(
+                f"{name} lives on a GPU; expected a NumPy array, as the arguments before it are, "
+                "or as this function takes them"
+            )
         if hasattr(x, "__dlpack__"):
             kind = f"{type(x).__module__}.{type(x).__qualname__}"
             raise TypeError(f"{name} is a {kind}; expected a NumPy array (numpy.asarray gives one)")
@@ -66,6 +69,13 @@ def as_array(x: Any, name: str) -> Array:
         return np.asarray(x)
     except ValueError as error:  # a ragged list
         raise ValueError(f"{name} is no array: {error}") from None
+
+
+def _is_on_gpu(x: Any) -> bool:
+    try:
+        return hasattr(x, "__cuda_array_interface__")
+    except RuntimeError:  # of PyTorch, where gradients are required
+        return True
 
 
 def like_first(x: Any, name: str, first: Array) -> Array:
@@ -121,6 +131,28 @@ def as_axes(axis: Any, ndim: int, name: str) -> tuple[int, ...]:
     if len(axes) < len(axis):
         raise ValueError(f"axis is {axis!r}; expected no axis twice")
     return tuple(sorted(axes))
+
+
+def as_ignored(ignore_index: Any, dtype: np.dtype[Any]) -> tuple[int, bool]:
+    """The label to ignore, as kernels compare it, and whether any label of that type can be it."""
+    if ignore_index is None:
+        return 0, False
+    try:
+        index = operator.index(ignore_index)
+    except TypeError:
+        raise TypeError(f"ignore_index is {ignore_index!r}; expected an int or None") from None
+    info = np.iinfo(dtype)
+    if not info.min <= index <= info.max:
+        return 0, False
+    return int(np.array(index, dtype).astype(np.int64)), True
+
+
+def bad_label(indices: Array, bad: int, rows_shape: tuple[int, ...], n_classes: int) -> str:
+    """What to say of a row with such an index among its own."""
+    where = [int(i) for i in np.unravel_index(bad, rows_shape)] if rows_shape else []
+    place = f" at row {where[0] if len(where) == 1 else tuple(where)}" if where else ""
+    label = next(k for k in indices.tolist() if not 0 <= k < n_classes)
+    return f"targets has label {label}{place}; expected 0 to {n_classes - 1}"
 
 
 def one_of(value: Any, name: str, allowed: tuple[str, ...]) -> str:

@@ -1,9 +1,12 @@
 """What the formulas are made of: sums and products with their errors, exp and log.
 
 These are formulas themselves, in the sense of `fastbp.formulas`: plain functions of numbers that
-are traced while a kernel is compiled. They may branch on `x.bits`, 32 or 64, which is known then,
-but only choose with `where` by values, which are not. Literals take the type of the number they
-meet, so that no bare literal ever turns float32 into float64.
+are traced while a kernel is compiled. They may branch on `x.bits`, 32 or 64, and on
+`x.has_wider`, which are known then, but only choose with `where` by values, which are not. Literals
+take the type of the number they meet, so that no bare literal ever turns float32 into float64.
+
+Sums of float32 are float64 where that is cheap (`x.has_wider`, `widen`). Where it is not, on a GPU,
+and for float64, sums are of the numbers' own type, as pairs.
 
 No formula relies on a fast-math flag: the order of the operations, NaN and every fused multiply-add
 are written out, which is why all machines return the same bits. A number known to more than its
@@ -42,22 +45,27 @@ def two_sum(a: Number, b: Number) -> Pair:
     return s, (a - (s - b_part)) + (b - b_part)
 
 
+def literal(value: float, like: Number) -> Number:
+    """The literal as a number of the precision of `like`."""
+    return like.literal(value)
+
+
 def widen(x: Number) -> Number:
-    """x in float64."""
+    """x in the precision of sums."""
     return x.widen()
 
 
 def split(hi: Number, lo: Number, like: Number) -> Pair:
-    """The float64 pair hi + lo as a pair of numbers of the precision of `like`."""
-    if like.bits == 64:
+    """The pair hi + lo, of the precision of sums, as a pair of the precision of `like`."""
+    if not like.has_wider:
         return hi, lo
     narrow = hi.narrow()
     return narrow, ((hi - narrow.widen()) + lo).narrow()
 
 
 def narrowed(x: Number, like: Number) -> Number:
-    """The float64 x in the precision of `like`."""
-    return x if like.bits == 64 else x.narrow()
+    """x, of the precision of sums, in that of `like`."""
+    return x.narrow() if like.has_wider else x
 
 
 def times(a: Number, a_lo: Number, b: Number, b_lo: Number) -> Pair:
@@ -224,52 +232,64 @@ def log1p_of_fraction(z: Number, z_lo: Number) -> Pair:
     return hi, (f - (hi - base)) + tail
 
 
-# ln 2 = HI + LO again, HI with 21 bits fewer than float64: here k·HI itself must be exact.
-LN2_LOG = (_hex("0x1.62e42fee00000p-1"), _hex("0x1.a39ef35793c76p-33"))
+# ln 2 = HI + LO again, HI with fewer bits, by 9 or 21: here k·HI itself must be exact.
+LN2_LOG = {
+    32: (_hex("0x1.62e400p-1"), _hex("0x1.7f7d1cp-20")),
+    64: (_hex("0x1.62e42fee00000p-1"), _hex("0x1.a39ef35793c76p-33")),
+}
+# The bits of the least u that a number is split into, times 2^k: √½ for the series in f / (2 + f);
+# 3/4 for the polynomial of float32, in both types.
 SQRT_HALF_BITS = 0x3FE6A09E667F3BCD
+THREE_QUARTERS_BITS = {32: 0x3F400000, 64: 0x3FE8000000000000}
+
+
+def _tail_of_log(f: Number, rest: Number) -> Number:
+    """log(1 + f) - f + rest, for the f that the type's polynomial is good for."""
+    if f.bits == 64:
+        return _log1p_tail(f, rest)
+    square = f * f
+    return fma(f * square, polynomial(f, LOG1P_32), fma(f * -0.5, f, rest))
 
 
 def log1p_pair(s: Number, s_lo: Number) -> Pair:
-    """log(1 + s + s_lo) as hi + lo, for float64 s >= 0 and s_lo much smaller."""
+    """log(1 + s + s_lo) as hi + lo, for s >= 0 of the precision of sums and s_lo much smaller."""
     u = s + 1.0
     lost = where(s < 1.0, s - (u - 1.0), 1.0 - (u - s))
-    k, scaled = u.split_exponent(SQRT_HALF_BITS)  # u = scaled·2^k, √½ <= scaled < √2
+    # u = scaled·2^k
+    k, scaled = u.split_exponent({32: THREE_QUARTERS_BITS[32], 64: SQRT_HALF_BITS}[s.bits])
     f = scaled - 1.0
-    ln2_hi, ln2_lo = LN2_LOG
-    tail = _log1p_tail(f, fma(k, ln2_lo, (lost + s_lo) / u))
+    ln2_hi, ln2_lo = LN2_LOG[s.bits]
+    tail = _tail_of_log(f, fma(k, ln2_lo, (lost + s_lo) / u))
     k_ln2 = k * ln2_hi
     hi = k_ln2 + f
     lo = where(k == 0.0, 0.0, f - (hi - k_ln2)) + tail
-    tiny = s < 1e-300
+    tiny = s < {32: 1e-30, 64: 1e-300}[s.bits]
     total = where(tiny, s + s_lo, hi + lo)
     total_lo = where(tiny, 0.0, lo - (total - hi))
     return total, total_lo
 
 
-# The same in float32, HI with 15 bits.
-LN2_LOG_32 = (_hex("0x1.62e400p-1"), _hex("0x1.7f7d1cp-20"))
-THREE_QUARTERS_BITS = 0x3FE8000000000000
+def _split_any(x: Number, lowest: int) -> Pair:
+    """(k, u) with x = u·2^k, u from `lowest` on, for any finite x > 0."""
+    # As `split_exponent` wants it, lifted above 1: in two steps, for a power may be too large.
+    most, digits = {32: (127.0, 24.0), 64: (1023.0, 52.0)}[x.bits]
+    below_one, subnormal = x < 1.0, x < 2.0 ** (1.0 - most)
+    lifted = where(below_one, x * 2.0**most, x)
+    k, u = where(subnormal, lifted * 2.0**digits, lifted).split_exponent(lowest)
+    return k - where(subnormal, most + digits, where(below_one, literal(most, k), 0.0)), u
 
 
 def log_pair(x: Number, x_lo: Number | None = None) -> Pair:
     """log(x + x_lo) as hi + lo, x_lo being below an ULP of x: -inf at 0, NaN below it."""
     correction = x * 0.0 if x_lo is None else x_lo / x
-    if x.bits == 32:
-        # u in [3/4, 3/2], where LOG1P_32 is good; as a float64, any x > 0 can be lifted above 1.
-        k, u = (x.widen() * 2.0**200).split_exponent(THREE_QUARTERS_BITS)
-        k, f = (k - 200.0).narrow(), u.narrow() - 1.0
-        ln2_hi, ln2_lo = LN2_LOG_32
-        square = f * f
-        rest = fma(f * -0.5, f, fma(k, ln2_lo, correction))
-        tail = fma(f * square, polynomial(f, LOG1P_32), rest)
+    if x.has_wider:  # as a float64, any x > 0 can be lifted above 1
+        k, u = (x.widen() * 2.0**200).split_exponent(THREE_QUARTERS_BITS[64])
+        k, u = (k - 200.0).narrow(), u.narrow()
     else:
-        below_one, subnormal = x < 1.0, x < 2.0**-1022
-        lifted = where(below_one, x * 2.0**1023, x)
-        k, u = where(subnormal, lifted * 2.0**52, lifted).split_exponent(SQRT_HALF_BITS)
-        k = k - where(subnormal, 1075.0, where(below_one, 1023.0, 0.0))
-        f = u - 1.0
-        ln2_hi, ln2_lo = LN2_LOG
-        tail = _log1p_tail(f, fma(k, ln2_lo, correction))
+        k, u = _split_any(x, {32: THREE_QUARTERS_BITS[32], 64: SQRT_HALF_BITS}[x.bits])
+    f = u - 1.0
+    ln2_hi, ln2_lo = LN2_LOG[x.bits]
+    tail = _tail_of_log(f, fma(k, ln2_lo, correction))
     k_ln2 = k * ln2_hi
     hi = k_ln2 + f
     lo = where(k == 0.0, 0.0, f - (hi - k_ln2)) + tail

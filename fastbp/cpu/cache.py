@@ -54,10 +54,13 @@ def folder() -> Path:
     return root() / sources_digest()[:16]
 
 
-def _path(name: str, signature: Any, context: Any) -> Path:
-    machine = context.codegen().magic_tuple()
-    key = hashlib.sha256(repr((name, signature, machine)).encode()).hexdigest()[:24]
-    return folder() / f"{key}.kernel"
+def file_name(*key: Any) -> str:
+    """The name of the file for what such a key describes."""
+    return hashlib.sha256(repr(key).encode()).hexdigest()[:24] + ".kernel"
+
+
+def _name(name: str, signature: Any, context: Any) -> str:
+    return file_name(name, signature, context.codegen().magic_tuple())
 
 
 def load(name: str, signature: Any, context: Any) -> Any:
@@ -65,12 +68,8 @@ def load(name: str, signature: Any, context: Any) -> Any:
     from numba.core.compiler import CompileResult
     from numba.core.runtime import rtsys
 
-    try:
-        content = _path(name, signature, context).read_bytes()
-    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
-        return None
-    digest, payload = content[:DIGEST_SIZE], content[DIGEST_SIZE:]
-    if hashlib.sha256(payload).digest() != digest:
+    payload = read(_name(name, signature, context))
+    if payload is None:
         return None
     # What compiled code calls. All that compiling needs besides takes three times as long.
     rtsys.initialize(context)
@@ -81,9 +80,23 @@ def save(name: str, signature: Any, context: Any, compiled: Any) -> None:
     """Keep a compiled kernel, if that is possible."""
     from numba.core.serialize import dumps
 
-    payload = dumps(compiled._reduce())
+    write(_name(name, signature, context), dumps(compiled._reduce()))
+
+
+def read(name: str) -> bytes | None:
+    """What a file of the folder holds; None if that is not what was written."""
     try:
-        path = _path(name, signature, context)
+        content = (folder() / name).read_bytes()
+    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
+        return None
+    digest, payload = content[:DIGEST_SIZE], content[DIGEST_SIZE:]
+    return payload if hashlib.sha256(payload).digest() == digest else None
+
+
+def write(name: str, payload: bytes) -> None:
+    """Keep it in a file of the folder, if that is possible."""
+    try:
+        path = folder() / name
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written aside and renamed, so that no process ever reads half a file.
         handle, aside = tempfile.mkstemp(dir=path.parent)

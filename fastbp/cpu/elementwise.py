@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from .origins import recorded
 from .rows import is_streamed, map_two_rows, stream_two_rows
 from .vectors import at, drain, lanes, load, load_some, row, store, store_some
 
@@ -15,6 +16,7 @@ Formula = Callable[..., Any]
 
 
 @cache
+@recorded
 def map_one(formula: Formula) -> Kernel:
     """Kernel of out = formula(x). Four vectors at a time share the formula's constants."""
 
@@ -41,6 +43,7 @@ def map_one(formula: Formula) -> Kernel:
 
 
 @cache
+@recorded
 def map_two(formula: Formula) -> Kernel:
     """Kernel of out = formula(a, b)."""
     apply, stream_apply = map_two_rows(formula), stream_two_rows(formula)

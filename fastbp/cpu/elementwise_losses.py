@@ -12,6 +12,7 @@ from typing import Any
 from ..elementary import split
 from ..formulas.cross_entropy import gradient_factor
 from ..formulas.softmax import accumulate
+from .origins import recorded
 from .vectors import (
     Number,
     Pointer,
@@ -40,6 +41,7 @@ CHUNK = 2048
 
 
 @cache
+@recorded
 def loss_blocks(loss: Formula, gradient: Formula, weighted: bool = False) -> Kernel:
     """Kernel of loss(x, t) and gradient(x, t, g, g_lo); with weights a and b behind, if weighted.
 

@@ -13,9 +13,11 @@ from ..formulas.cross_entropy import (
     others_of_total,
     target_difference,
     target_loss,
+    times_number,
     times_weight,
     unbiased_exp_minus,
     weighted,
+    z_of_class,
     z_term,
 )
 from ..formulas.softmax import (
@@ -26,7 +28,7 @@ from ..formulas.softmax import (
     scaled,
     unbiased,
 )
-from .row_losses import BAD, NAN, Array, index_to_use, transform, transform_backward
+from .row_losses import BAD, NAN, Array, alone, index_to_use, transform, transform_backward
 from .rows import (
     exp_total,
     fill,
@@ -43,9 +45,11 @@ from .vectors import (
     borrow,
     either,
     give_back,
+    number,
     pick,
     put,
     row,
+    sum_zero,
 )
 
 
@@ -61,6 +65,7 @@ def index_blocks(
     class_weights, smooth = row(class_weight, 0), row(smoothing, 0)
     room = borrow(x, dx, temperature, n)
     picked = borrow(x, x, True, count)
+    cap, heat, z = alone(softcap), alone(temperature), alone(z)
     for b in range(first, last):
         total, total_lo = 0.0, 0.0
         for i in range(b * block, min(n_rows, (b + 1) * block)):
@@ -75,8 +80,8 @@ def index_blocks(
                     weight = float(sample_weight[i])
                 loss = index_loss(
                     row(x, i), room, row(dx, i), n, row(indices, i), row(given, i), count, picked,
-                    class_weights, smooth, weight, dloss[min(i, dloss.size - 1)], denominator,
-                    softcap, temperature, z,
+                    class_weights, smooth, weight, (dloss[min(i, dloss.size - 1)], denominator),
+                    cap, heat, z,
                 )  # fmt: skip
             if losses.size:
                 losses[i] = loss
@@ -88,13 +93,13 @@ def index_blocks(
 
 def index_loss(
     x: Pointer, room: Pointer, dx: Pointer, n: int, indices: Pointer, given: Pointer, count: int,
-    picked: Pointer, weights: Pointer, smoothing: Pointer, weight: float, dloss: float,
-    denominator: float, softcap: Any, temperature: Any, z: Any,
+    picked: Pointer, weights: Pointer, smoothing: Any, weight: Number,
+    upstream: tuple[Number, ...], softcap: Any, temperature: Any, z: Any,
 ) -> Number:  # fmt: skip
     """`index_row` of the logits as soft cap and temperature make them."""
-    of_row = (indices, given, count, picked, weights, smoothing, weight, dloss, denominator, z)
+    of_row = (indices, given, count, picked, weights, smoothing, weight, upstream, z)
     if temperature is None:
-        return index_row(x, either(room, dx), dx, n, *of_row, (0.0, 0.0))
+        return index_row(x, either(room, dx), dx, n, *of_row, (sum_zero(x), sum_zero(x)))
     offset = transform(x, room, n, softcap, temperature)
     if dx is None:
         return index_row(room, None, None, n, *of_row, offset)
@@ -107,8 +112,8 @@ def index_loss(
 
 def index_row(
     x: Pointer, e: Pointer, dx: Pointer, n: int, indices: Pointer, given: Pointer, count: int,
-    picked: Pointer, weights: Pointer, smoothing: Pointer, weight: float, dloss: float,
-    denominator: float, z: Any, offset: tuple[float, float],
+    picked: Pointer, weights: Pointer, smoothing: Any, weight: Number,
+    upstream: tuple[Number, ...], z: Any, offset: tuple[Number, Number],
 ) -> Number:  # fmt: skip
     """Loss of one row; the gradient goes to dx, if that is not None.
 
@@ -117,15 +122,16 @@ def index_row(
     their own on top.
     """
     m = row_max(x, n)
-    base, base_lo, d, d_lo = 0.0, 0.0, 0.0, 0.0  # Σu and Σu·(m - x), and first of all classes alike
+    # Σu and Σu·(m - x), and first of all classes alike
+    base, base_lo, d, d_lo = sum_zero(x), sum_zero(x), sum_zero(x), sum_zero(x)
     if smoothing is not None:
         base, base_lo, d, d_lo = target_sums(x, None, weights, n, m, smoothing)
     u, u_lo = base, base_lo
-    z_weight = 1.0
+    z_weight = widen(number(x, 1))
     for j in range(count):
         c = int(indices[j])
         put(picked, j, pick(x, c))
-        own, own_lo = weight_of_index(given, j, smoothing, weights, c)
+        own, own_lo = weight_of_index(x, given, j, smoothing, weights, c)
         u, u_lo = add_pairs(u, u_lo, own, own_lo, m)
         d, d_lo = accumulate_target_loss(d, d_lo, own, own_lo, m, pick(picked, j))
     if given is None and weights is not None:
@@ -134,13 +140,13 @@ def index_row(
     t, t_lo = log_of_total(m, s, s_lo)
     loss = target_loss(u, u_lo, t, t_lo, d, d_lo)
     if z is not None:
-        z_loss, z_slope = z_term(m, s, s_lo, z * z_weight, *offset)
+        z_loss, z_slope = z_term(m, s, s_lo, *offset, *z_of_class(z_weight, *z))
         loss = loss + z_loss
         # Not into u, from which a row that is sure of its class takes all that is in it.
         u_lo, base_lo = u_lo + z_slope, base_lo + z_slope
     if dx is not None:
         r, r_lo = reciprocal_of_total(m, s, s_lo)
-        r, r_lo = times(r, r_lo, *gradient_factor(weight, dloss, denominator))
+        r, r_lo = times(r, r_lo, *gradient_factor(weight, *upstream))
         if smoothing is None:
             scale_by_any(e, dx, n, *times(r, r_lo, *two_sum(u, u_lo)))
         else:
@@ -148,11 +154,11 @@ def index_row(
             target_to_gradient(e, dx, None, weights, n, smoothing, factors)
         for j in range(count):
             c = int(indices[j])
-            own, own_lo = share_of_class(smoothing, weights, c)
+            own, own_lo = share_of_class(x, smoothing, weights, c)
             others, others_lo = add_pairs(base, base_lo, -own, -own_lo, m)
             for other in range(count):
                 k = int(indices[other])
-                more, more_lo = weight_of_index(given, other, smoothing, weights, k)
+                more, more_lo = weight_of_index(x, given, other, smoothing, weights, k)
                 if k == c:
                     own, own_lo = add_pairs(own, own_lo, more, more_lo, m)
                 else:
@@ -166,23 +172,23 @@ def index_row(
 
 
 def weight_of_index(
-    given: Pointer, j: int, smoothing: Pointer, weights: Pointer, c: int
-) -> tuple[float, float]:
+    x: Pointer, given: Pointer, j: int, smoothing: Any, weights: Pointer, c: int
+) -> tuple[Number, Number]:
     """w_c·keep·given[j]: what a row's index j adds to its class c."""
-    own, own_lo = 1.0, 0.0
+    own, own_lo = widen(number(x, 1)), sum_zero(x)
     if smoothing is not None:
         own, own_lo = smoothing[0], smoothing[1]
     if given is not None:
-        own, own_lo = times(own, own_lo, widen(pick(given, j)), 0.0)
+        own, own_lo = times_number(own, own_lo, widen(pick(given, j)))
     if weights is not None:
         own, own_lo = times_weight(own, own_lo, pick(weights, c))
     return own, own_lo
 
 
-def share_of_class(smoothing: Pointer, weights: Pointer, c: int) -> tuple[float, float]:
+def share_of_class(x: Pointer, smoothing: Any, weights: Pointer, c: int) -> tuple[Number, Number]:
     """w_c·share: what smoothing gives to a class."""
     if smoothing is None:
-        return 0.0, 0.0
+        return sum_zero(x), sum_zero(x)
     own, own_lo = smoothing[2], smoothing[3]
     if weights is not None:
         own, own_lo = times_weight(own, own_lo, pick(weights, c))

@@ -12,6 +12,7 @@ from ..formulas.cross_entropy import (
     label_gradient,
     label_loss,
     plus_one,
+    times_number,
     unbiased_exp_minus,
     weighted,
     z_term,
@@ -27,7 +28,7 @@ from ..formulas.softmax import (
 from .row_kernels import (
     LONGEST_IN_GROUP,
 )
-from .row_losses import BAD, NAN, Array, label_to_use, transform, transform_backward
+from .row_losses import BAD, NAN, Array, alone, label_to_use, transform, transform_backward
 from .rows import (
     exp_total,
     fill,
@@ -53,6 +54,7 @@ from .vectors import (
     rows_in_tile,
     spare_tile,
     store_lanes,
+    sum_zero,
     write_tile,
 )
 
@@ -69,6 +71,7 @@ def label_blocks(
     if n > LONGEST_IN_GROUP:
         group = 1
     room = borrow(x, dx, temperature, n * group)
+    cap, heat, z = alone(softcap), alone(temperature), alone(z)
     used, kinds = lane_numbers(x), lane_numbers(x)
     weights, dlosses = lane_numbers(x), lane_numbers(x)
     m_, s_, s_lo_, x_k_ = lane_numbers(x), lane_numbers(x), lane_numbers(x), lane_numbers(x)
@@ -97,18 +100,18 @@ def label_blocks(
                     if_given(tile, dx),
                     load_lanes(p, used),
                 )
-                numbers = label_reduce(tile, spare, dtile, n, at_label, softcap, temperature)
+                numbers = label_reduce(tile, spare, dtile, n, at_label, cap, heat)
                 loss = label_losses(w, z, *numbers)
                 if dx is not None:
-                    factors, d_k = label_factors(w, g, denominator, z, *numbers)
-                    label_apply(tile, spare, dtile, n, at_label, factors, d_k, softcap)
+                    factors, d_k = label_factors(w, (g, denominator), z, *numbers)
+                    label_apply(tile, spare, dtile, n, at_label, factors, d_k, cap)
                     write_tile(tile, dx, i, rows, n)
             else:
                 for j in range(rows):
                     if kinds[j] >= 0.0:
                         m_[j], s_[j], s_lo_[j], x_k_[j], offset_[j], offset_lo_[j] = label_reduce(
                             row(x, i + j), at(room, j * n), row(dx, i + j), n, int(used[j]),
-                            softcap, temperature,
+                            cap, heat,
                         )  # fmt: skip
                 like = number(p, 0)
                 of_rows = (
@@ -118,7 +121,7 @@ def label_blocks(
                 )  # fmt: skip
                 loss = label_losses(w, z, *of_rows)
                 if dx is not None:
-                    (before, r, r_lo), d_k_ = label_factors(w, g, denominator, z, *of_rows)
+                    (before, r, r_lo), d_k_ = label_factors(w, (g, denominator), z, *of_rows)
                     store_lanes(p, m_, widen(before))
                     store_lanes(p, s_, widen(r))
                     store_lanes(p, s_lo_, widen(r_lo))
@@ -128,7 +131,7 @@ def label_blocks(
                             label_apply(
                                 row(x, i + j), at(room, j * n), row(dx, i + j), n, int(used[j]),
                                 (number(p, m_[j]), number(p, s_[j]), number(p, s_lo_[j])),
-                                number(p, x_k_[j]), softcap,
+                                number(p, x_k_[j]), cap,
                             )  # fmt: skip
             store_lanes(p, weights, loss)
             for j in range(rows):
@@ -156,7 +159,7 @@ def label_reduce(
         m = row_max(x, n)
         x_k = pick(x, k)
         s, s_lo = exp_total(x, either(room, dx), n, m)
-        return m, s, s_lo, x_k, s * 0.0, s * 0.0
+        return m, s, s_lo, x_k, sum_zero(x), sum_zero(x)
     offset, offset_lo = transform(x, room, n, softcap, temperature)
     m = row_max(room, n)
     x_k = pick(room, k)
@@ -172,23 +175,26 @@ def label_losses(
     t, t_lo = log_of_total(m, s, s_lo)
     loss = label_loss(x_k, m, t, t_lo)
     if z is not None:
-        z_loss, _ = z_term(m, s, s_lo, z, offset, offset_lo)
+        z_loss, _ = z_term(m, s, s_lo, offset, offset_lo, *z)
         loss = loss + z_loss
     return weighted(loss, weight)
 
 
 def label_factors(
-    weight: Number, dloss: Number, denominator: float, z: Any, m: Number, s: Number, s_lo: Number,
+    weight: Number, upstream: tuple[Number, ...], z: Any, m: Number, s: Number, s_lo: Number,
     x_k: Number, offset: Number, offset_lo: Number,
 ) -> tuple[tuple[Number, ...], Number]:  # fmt: skip
-    """What all of a row's exponentials are scaled by, and the gradient at its label."""
+    """What all of a row's exponentials are scaled by, and the gradient at its label.
+
+    `upstream` is what `gradient_factor` takes behind the weight.
+    """
     r, r_lo = reciprocal_of_total(m, s, s_lo)
-    r, r_lo = times(r, r_lo, *gradient_factor(weight, dloss, denominator))
+    r, r_lo = times(r, r_lo, *gradient_factor(weight, *upstream))
     e_k = unbiased_exp_minus(x_k, m)
     d_k = label_gradient(equal(x_k, m), e_k, s, s_lo, r, r_lo)
     if z is not None:
-        _, z_slope = z_term(m, s, s_lo, z, offset, offset_lo)
-        d_k = d_k + scaled(e_k, *times(r, r_lo, z_slope, z_slope * 0.0))
+        _, z_slope = z_term(m, s, s_lo, offset, offset_lo, *z)
+        d_k = d_k + scaled(e_k, *times_number(r, r_lo, z_slope))
         r, r_lo = times(r, r_lo, *plus_one(z_slope))
     return scale_factors(r, r_lo, m), narrowed(d_k, m)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..elementary import narrowed, where, widen
+from .origins import recorded
 from .rows import INF, fill, is_streamed, map_two_rows, stream_two_rows
 from .vectors import (
     Pointer,
@@ -23,6 +24,7 @@ from .vectors import (
     load_some,
     longest_short_row,
     number,
+    pick,
     put,
     read_tile,
     row,
@@ -37,6 +39,7 @@ RowFunction = Callable[..., Any]
 Kernel = Callable[..., None]
 
 
+@recorded
 def each_row(function: RowFunction) -> Kernel:
     """Kernel of function(x, e, y, n) for the rows of x and of the result y.
 
@@ -60,6 +63,7 @@ def each_row(function: RowFunction) -> Kernel:
     return kernel
 
 
+@recorded
 def each_row_where(function: RowFunction, masked: float) -> Kernel:
     """The same for rows of which only what a mask allows is seen; `masked` stands elsewhere."""
 
@@ -95,6 +99,7 @@ def keep_where(x: Pointer, mask: Pointer, y: Pointer, n: int, masked: float) -> 
 LONGEST_IN_GROUP = 2048
 
 
+@recorded
 def each_row_in_groups(reduce: RowFunction, finish: RowFunction, apply: RowFunction) -> Kernel:
     """Kernel of apply(x, y, n, (m, *numbers)) for the rows of x and of the result y.
 
@@ -131,6 +136,7 @@ def each_row_in_groups(reduce: RowFunction, finish: RowFunction, apply: RowFunct
     return kernel
 
 
+@recorded
 def each_two_rows(of_short: RowFunction, of_long: RowFunction, formula: RowFunction) -> Kernel:
     """Kernel of z_j = formula(x_j, y_j, *numbers) for the rows of x, y and the result z.
 
@@ -160,6 +166,7 @@ def each_two_rows(of_short: RowFunction, of_long: RowFunction, formula: RowFunct
     return kernel
 
 
+@recorded
 def each_row_to_number(function: RowFunction) -> Kernel:
     """Kernel of numbers[i] = function(row i of x, n); numbers is contiguous."""
 
@@ -176,6 +183,7 @@ def each_row_to_number(function: RowFunction) -> Kernel:
     return kernel
 
 
+@recorded
 def each_row_to_number_where(function: RowFunction) -> Kernel:
     """The same for rows of which only what a mask allows is seen."""
 
@@ -186,5 +194,21 @@ def each_row_to_number_where(function: RowFunction) -> Kernel:
             keep_where(row(x, i), row(mask, i), room, n, -INF)
             put(row(numbers, 0), i, function(room, n))
         give_back(room)
+
+    return kernel
+
+
+@recorded
+def each_row_with_two_numbers(apply: RowFunction) -> Kernel:
+    """Kernel of apply(x, y, n, (a, b)) for the rows of x and of the result y.
+
+    a and b are columns that hold a number for each row.
+    """
+
+    # (Short rows gain little from tiles here: there is nothing to fold.)
+    def kernel(first: int, last: int, a: Any, b: Any, x: Any, y: Any) -> None:
+        for i in range(first, last):
+            given = pick(row(a, i), 0), pick(row(b, i), 0)
+            apply(row(x, i), row(y, i), x.shape[1], given)
 
     return kernel

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ..elementary import quotient, split, widen
-from ..formulas.logits import capped, capped_backward, capped_pair, tempered
+from ..elementary import split, widen
+from ..formulas.logits import capped, capped_backward, capped_pair, over, ratio, tempered
 from ..formulas.softmax import add_pairs
 from .rows import (
     map_row,
@@ -73,7 +73,7 @@ def count_rows(
 
 
 def index_to_use(
-    indices: Pointer, count: int, n_classes: int, ignore: int, has_ignore: bool, bad_is_nan: bool
+    indices: Pointer, count: int, n_classes: int, ignore: int, has_ignore: int, bad_is_nan: int
 ) -> Any:
     """The first of a row's indices, or 0 if it has none; or what is wrong with one of them."""
     found = 0
@@ -86,9 +86,7 @@ def index_to_use(
     return found
 
 
-def label_to_use(
-    label: int, n_classes: int, ignore: int, has_ignore: bool, bad_is_nan: bool
-) -> Any:
+def label_to_use(label: int, n_classes: int, ignore: int, has_ignore: int, bad_is_nan: int) -> Any:
     """The label; or IGNORED, or BAD, which are negative."""
     k: Any = np.int64(label)
     if has_ignore and k == ignore:
@@ -100,13 +98,21 @@ def label_to_use(
 
 # temperature and soft cap -------------------------------------------------------------------------
 
+
+def alone(x: Any) -> Any:
+    """(x,), or None if x is: a GPU has pairs where a CPU has one number, a float64."""
+    if x is None:
+        return None
+    return (x,)
+
+
 _temper = map_row(tempered)
 _cap = map_row(capped)
 _cap_backward = map_two_rows(capped_backward)
 
 
 def transform(
-    x: Pointer, z: Pointer, n: int, softcap: Any, temperature: float
+    x: Pointer, z: Pointer, n: int, softcap: Any, temperature: tuple[Number, ...]
 ) -> tuple[Number, Number]:
     """z_j = softcap·tanh(x_j / softcap) / temperature, or x_j / temperature without a cap.
 
@@ -115,16 +121,18 @@ def transform(
     like = number(x, 0)
     m = row_max(x, n)
     if softcap is None:
-        r, r_lo = split(*quotient(1.0, temperature), like)
+        r, r_lo = split(*over(1.0, *temperature), like)
         _temper(x, z, n, (m, r, r_lo))
-        return quotient(widen(m), temperature)
-    r, r_lo = split(*quotient(2.0, softcap), like)
-    cap, cap_lo = split(*quotient(softcap, temperature), like)
+        return over(widen(m), *temperature)
+    r, r_lo = split(*over(2.0, *softcap), like)
+    cap, cap_lo = split(*ratio(*softcap, *temperature), like)
     m, m_lo = capped_pair(m, r, r_lo, cap, cap_lo)
     _cap(x, z, n, (m, m_lo, r, r_lo, cap, cap_lo))
     return add_pairs(widen(m), widen(m_lo), 0.0, 0.0, widen(m))
 
 
-def transform_backward(dz: Pointer, x: Pointer, dx: Pointer, n: int, softcap: float) -> None:
+def transform_backward(
+    dz: Pointer, x: Pointer, dx: Pointer, n: int, softcap: tuple[Number, ...]
+) -> None:
     """dx_j = dz_j·(1 - tanh²(x_j / softcap)); the temperature is in dz already."""
-    _cap_backward(dz, x, dx, n, split(*quotient(2.0, softcap), number(x, 0)))
+    _cap_backward(dz, x, dx, n, split(*over(2.0, *softcap), number(x, 0)))

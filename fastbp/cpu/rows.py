@@ -27,6 +27,7 @@ from ..formulas.softmax import (
 from .vectors import (
     Number,
     Pointer,
+    all_but_one,
     at,
     count,
     count_zero,
@@ -128,7 +129,7 @@ def exp_total(x: Pointer, e: Pointer, n: int, m: float) -> tuple[float, float]:
         s, s_lo = add_pairs(s, s_lo, block, block_lo, m)
         start += BLOCK
     s, s_lo = unbiased(s, s_lo, m)
-    return add_pairs(s, s_lo, maxima - 1.0, sum_zero(x), m)  # one maximum is left out
+    return add_pairs(s, s_lo, all_but_one(x, maxima), sum_zero(x), m)  # one maximum is left out
 
 
 def map_row(formula: Callable[..., Any], write: Callable[..., None] = store) -> Callable[..., None]:

@@ -279,11 +279,12 @@ def _teach(function: Any) -> None:
     register_jitable(
         error_model="numpy", forceinline=True, no_cfunc_wrapper=True, pipeline_class=ForInlined
     )(function)
-    for callee in _callees(function):
+    for callee in callees(function):
         _teach(callee)
 
 
-def _callees(function: FunctionType) -> Iterator[FunctionType]:
+def callees(function: FunctionType) -> Iterator[FunctionType]:
+    """The functions of fastbp that this one calls."""
     names: set[str] = set()
     pending: list[CodeType] = [function.__code__]
     while pending:

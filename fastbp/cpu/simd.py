@@ -23,6 +23,7 @@ from numba import types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin, models, register_model
 
+from ..elementary import MANTISSA_BITS
 from .halves import BFLOAT16, FLOAT16, Half
 
 LANES = {types.float32: 16, types.float64: 8, FLOAT16: 16, BFLOAT16: 16}
@@ -88,11 +89,21 @@ class Traced:
         """32 for float32, 64 for float64."""
         return BITS[element_of(self.kind)]
 
+    @property
+    def has_wider(self) -> bool:
+        """Whether sums of such numbers are of a wider type: float64, for float32."""
+        return self.bits == 32
+
+    def literal(self, value: float) -> "Traced":
+        """A literal as a number of this one's type."""
+        kind = element_of(self.kind)
+        return type(self)(self.builder, constant(kind, value), kind)
+
     # what operators are made of
 
     def _new(self, value: ir.Value, element: types.Type | None = None) -> "Traced":
         kind = self.kind if element is None else with_element(self.kind, element)
-        return Traced(self.builder, value, kind)
+        return type(self)(self.builder, value, kind)
 
     def _like_me(self, other: "Traced | float") -> ir.Value:
         """`other` as an LLVM value of this number's type: literals and scalars are spread."""
@@ -200,21 +211,21 @@ class Traced:
         kinds = [n.kind for n in numbers]
         vector = next((k for k in (self.kind, *kinds) if isinstance(k, Vector)), self.kind)
         kind = with_element(vector, element_of(kinds[0]) if kinds else types.float64)
-        like = Traced(self.builder, self.value, kind)  # a scalar condition chooses whole vectors
+        like = type(self)(self.builder, self.value, kind)  # a scalar condition chooses whole vectors
         chosen = self.builder.select(self.value, like._like_me(a), like._like_me(b))
-        return Traced(self.builder, chosen, kind)
+        return type(self)(self.builder, chosen, kind)
 
     def widen(self) -> "Traced":
         """This number in float64."""
         if self.bits == 64:
             return self
         wide = with_element(self.kind, types.float64)
-        return Traced(self.builder, self.builder.fpext(self.value, ir_type(wide)), wide)
+        return type(self)(self.builder, self.builder.fpext(self.value, ir_type(wide)), wide)
 
     def narrow(self) -> "Traced":
         """This float64 rounded to float32."""
         kind = with_element(self.kind, types.float32)
-        return Traced(self.builder, self.builder.fptrunc(self.value, ir_type(kind)), kind)
+        return type(self)(self.builder, self.builder.fptrunc(self.value, ir_type(kind)), kind)
 
     def _as_integer(self) -> tuple[ir.Value, types.Type]:
         kind = with_element(self.kind, INTEGER[element_of(self.kind)])
@@ -227,16 +238,18 @@ class Traced:
         return self._new(self.builder.bitcast(shifted, ir_type(self.kind)))
 
     def split_exponent(self, lowest: int) -> "tuple[Traced, Traced]":
-        """(k, u) with self = u·2^k, bits(u) >= lowest the least possible; float64 and >= 1."""
+        """(k, u) with self = u·2^k, bits(u) >= lowest the least possible; for numbers >= 1."""
         b = self.builder
         integer, kind = self._as_integer()
+        digits = MANTISSA_BITS[self.bits]
         # self >= 1 > u makes the difference positive, so the logical shift, which unlike the
         # arithmetic one every machine has for 64 bits, is right.
-        k = b.lshr(b.sub(integer, constant(kind, lowest)), constant(kind, 52))
-        u = b.sub(integer, b.shl(k, constant(kind, 52)))
-        # k as a float64: its bits below the mantissa's top, 2^52 + k, less 2^52.
-        magic = b.or_(k, constant(kind, 0x4330000000000000))
-        as_float = self._new(b.bitcast(magic, ir_type(self.kind))) - 2.0**52
+        k = b.lshr(b.sub(integer, constant(kind, lowest)), constant(kind, digits))
+        u = b.sub(integer, b.shl(k, constant(kind, digits)))
+        # k as a number: its bits below the mantissa's top, 2^52 + k, less 2^52.
+        top = {32: 0x4B000000, 64: 0x4330000000000000}[self.bits]
+        magic = b.or_(k, constant(kind, top))
+        as_float = self._new(b.bitcast(magic, ir_type(self.kind))) - 2.0**digits
         return as_float, self._new(b.bitcast(u, ir_type(self.kind)))
 
     def halves(self) -> "tuple[Traced, Traced]":

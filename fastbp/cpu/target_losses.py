@@ -18,7 +18,7 @@ from ..formulas.softmax import add_pairs, log_of_total, reciprocal_of_total, unb
 from .row_kernels import (
     LONGEST_IN_GROUP,
 )
-from .row_losses import Array, transform, transform_backward
+from .row_losses import Array, alone, transform, transform_backward
 from .rows import (
     exp_total,
     row_max,
@@ -44,6 +44,7 @@ from .vectors import (
     rows_in_tile,
     spare_tile,
     store_lanes,
+    sum_zero,
     write_tile,
 )
 
@@ -61,6 +62,7 @@ def target_blocks(
         group = 1
     class_weights, smooth = row(class_weight, 0), row(smoothing, 0)
     room = borrow(x, dx, temperature, n * group)
+    cap, heat, z = alone(softcap), alone(temperature), alone(z)
     weights, dlosses = lane_numbers(x), lane_numbers(x)
     m_, s_, s_lo_, u_, u_lo_ = (
         lane_numbers(x), lane_numbers(x), lane_numbers(x), lane_numbers(x), lane_numbers(x)
@@ -78,20 +80,18 @@ def target_blocks(
             if n <= longest_short_row(x):
                 tile, t = read_tile(x, i, rows, n), read_tile(probabilities, i, rows, n)
                 spare, dtile = spare_tile(tile, temperature), if_given(tile, dx)
-                of_tile = target_reduce(
-                    tile, spare, dtile, n, t, class_weights, smooth, softcap, temperature
-                )
+                of_tile = target_reduce(tile, spare, dtile, n, t, class_weights, smooth, cap, heat)
                 loss = target_losses(w, z, *of_tile)
                 if dx is not None:
-                    factors = target_factors(w, g, denominator, z, *of_tile)
-                    target_apply(tile, spare, dtile, n, t, class_weights, smooth, factors, softcap)
+                    factors = target_factors(w, (g, denominator), z, *of_tile)
+                    target_apply(tile, spare, dtile, n, t, class_weights, smooth, factors, cap)
                     write_tile(tile, dx, i, rows, n)
             else:
                 for j in range(rows):
                     m_[j], s_[j], s_lo_[j], u_[j], u_lo_[j], d_[j], d_lo_[j], o_[j], o_lo_[j] = (
                         target_reduce(
                             row(x, i + j), at(room, j * n), row(dx, i + j), n,
-                            row(probabilities, i + j), class_weights, smooth, softcap, temperature,
+                            row(probabilities, i + j), class_weights, smooth, cap, heat,
                         )
                     )  # fmt: skip
                 of_rows = (
@@ -102,7 +102,7 @@ def target_blocks(
                 )  # fmt: skip
                 loss = target_losses(w, z, *of_rows)
                 if dx is not None:
-                    f0, f1, f2, f3, f4, f5 = target_factors(w, g, denominator, z, *of_rows)
+                    f0, f1, f2, f3, f4, f5 = target_factors(w, (g, denominator), z, *of_rows)
                     store_lanes(p, s_, f0)
                     store_lanes(p, s_lo_, f1)
                     store_lanes(p, u_, f2)
@@ -113,7 +113,7 @@ def target_blocks(
                         target_apply(
                             row(x, i + j), at(room, j * n), row(dx, i + j), n,
                             row(probabilities, i + j), class_weights, smooth,
-                            (s_[j], s_lo_[j], u_[j], u_lo_[j], d_[j], d_lo_[j]), softcap,
+                            (s_[j], s_lo_[j], u_[j], u_lo_[j], d_[j], d_lo_[j]), cap,
                         )  # fmt: skip
             store_lanes(p, weights, loss)
             for j in range(rows):
@@ -133,7 +133,7 @@ def target_reduce(
         m = row_max(x, n)
         sums = target_sums(x, targets, class_weights, n, m, smoothing)
         s, s_lo = exp_total(x, either(room, dx), n, m)
-        return m, s, s_lo, *sums, s * 0.0, s * 0.0
+        return m, s, s_lo, *sums, sum_zero(x), sum_zero(x)
     offset, offset_lo = transform(x, room, n, softcap, temperature)
     m = row_max(room, n)
     sums = target_sums(room, targets, class_weights, n, m, smoothing)
@@ -149,21 +149,21 @@ def target_losses(
     t, t_lo = log_of_total(m, s, s_lo)
     loss = target_loss(u, u_lo, t, t_lo, d, d_lo)
     if z is not None:
-        z_loss, _ = z_term(m, s, s_lo, z, offset, offset_lo)
+        z_loss, _ = z_term(m, s, s_lo, offset, offset_lo, *z)
         loss = loss + z_loss
     return weighted(loss, weight)
 
 
 def target_factors(
-    weight: Number, dloss: Number, denominator: float, z: Any, m: Number, s: Number, s_lo: Number,
+    weight: Number, upstream: tuple[Number, ...], z: Any, m: Number, s: Number, s_lo: Number,
     u: Number, u_lo: Number, _d: Number, _d_lo: Number, offset: Number, offset_lo: Number,
 ) -> tuple[Number, ...]:  # fmt: skip
-    """What `target_gradient` needs of a row."""
+    """What `target_gradient` needs of a row; `upstream` is as in `label_factors`."""
     if z is not None:
-        _, z_slope = z_term(m, s, s_lo, z, offset, offset_lo)
+        _, z_slope = z_term(m, s, s_lo, offset, offset_lo, *z)
         u_lo = u_lo + z_slope  # apart from u, see `index_row`
     r, r_lo = reciprocal_of_total(m, s, s_lo)
-    r, r_lo = times(r, r_lo, *gradient_factor(weight, dloss, denominator))
+    r, r_lo = times(r, r_lo, *gradient_factor(weight, *upstream))
     return *biased_total(s, s_lo, m), u, u_lo, *unbiased(r, r_lo, m)
 
 

@@ -119,6 +119,10 @@ def count_zero(p: Pointer) -> Number:
     """What a sum of counts begins with."""
 
 
+def all_but_one(p: Pointer, counted: Number) -> Number:
+    """A sum of counts, less 1, as a number of the precision of sums."""
+
+
 def sum_zero(p: Pointer) -> Number:
     """What a sum of numbers that were folded across lanes begins with."""
 

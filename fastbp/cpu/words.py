@@ -340,6 +340,18 @@ def _count(p: types.Type, mask: Vector) -> Any:
     return signature(kind, p, mask), write
 
 
+@word(vectors.all_but_one)
+def _all_but_one(p: types.Type, counted: types.Type) -> Any:
+    kind = double_behind(p) if isinstance(p, Columns) else types.float64
+
+    def write(context: Any, b: ir.IRBuilder, p_: ir.Value, counted_: ir.Value) -> ir.Value:
+        if not isinstance(p, Columns):
+            counted_ = b.sitofp(counted_, ir_type(kind))
+        return b.fsub(counted_, constant(kind, 1.0))
+
+    return signature(kind, p, counted), write
+
+
 # room for a row -----------------------------------------------------------------------------------
 
 

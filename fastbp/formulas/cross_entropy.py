@@ -18,7 +18,8 @@ from ..elementary import (
     where,
     widen,
 )
-from .softmax import add_pairs, logsumexp_pair, scaled
+from .logits import ratio
+from .softmax import add_pairs, equal, logsumexp_pair, scaled
 
 
 def label_loss(x: Number, m: Number, t: Number, t_lo: Number) -> Number:
@@ -46,16 +47,27 @@ def label_gradient(
 
 
 def z_term(
-    m: Number, s: Number, s_lo: Number, z: Number, offset: Number, offset_lo: Number
-) -> Pair:
+    m: Number, s: Number, s_lo: Number, offset: Number, offset_lo: Number, z: Number,
+    z_lo: Number | None = None,
+) -> Pair:  # fmt: skip
     """z·lse² and its derivative 2·z·lse, lse being m + log(1 + s) + offset."""
     y, y_lo = logsumexp_pair(m, s, s_lo)
     lse, lse_lo = two_sum(y, offset)
     lse_lo = lse_lo + (y_lo + offset_lo)
     square, square_lo = times(lse, lse_lo, lse, lse_lo)
+    rest, slope = square_lo * z, (lse + lse_lo) * z * 2.0
+    if z_lo is not None:
+        rest, slope = fma(square, z_lo, rest), fma(lse * 2.0, z_lo, slope)
     # The error of an infinite square is NaN.
-    loss = where(square == INFINITY, square * z, fma(square, z, square_lo * z))
-    return where(z == 0.0, 0.0 * z, loss), (lse + lse_lo) * z * 2.0
+    loss = where(square == INFINITY, square * z, fma(square, z, rest))
+    return where(z == 0.0, 0.0 * z, loss), slope
+
+
+def z_of_class(weight: Number, z: Number, z_lo: Number | None = None) -> tuple[Number, ...]:
+    """z·weight, or of a pair a pair."""
+    if z_lo is None:
+        return (z * weight,)
+    return times_number(z, z_lo, weight)
 
 
 def plus_one(x: Number) -> Pair:
@@ -63,12 +75,39 @@ def plus_one(x: Number) -> Pair:
     return two_sum(x, x * 0.0 + 1.0)
 
 
-def gradient_factor(weight: Number, dloss: Number, denominator: Number) -> Pair:
+def gradient_factor(
+    weight: Number, dloss: Number, denominator: Number, denominator_lo: Number | None = None,
+    dloss_lo: Number | None = None,
+) -> Pair:  # fmt: skip
     """weight·dloss / denominator; 0 if the denominator is."""
-    g, g_lo = quotient(widen(dloss), denominator)
+    if denominator_lo is None:
+        g, g_lo = quotient(widen(dloss), denominator)
+    else:
+        g, g_lo = ratio(dloss, dloss_lo, denominator, denominator_lo)
     g, g_lo = times(g, g_lo, weight, weight * 0.0)
     empty = denominator == 0.0
     return where(empty, 0.0, g), where(empty, 0.0, g_lo)
+
+
+def mean_of_losses(
+    total: Number, total_lo: Number, denominator: Number, denominator_lo: Number, of_nothing: Number
+) -> Number:
+    """total / denominator; `of_nothing`, unless the total is NaN, where the denominator is 0."""
+    q, q_lo = ratio(total, total_lo, denominator, denominator_lo)
+    mean = where(abs(q) == INFINITY, q, q + q_lo)
+    of_zero = where(equal(total, total), of_nothing, total)
+    return where(denominator == 0.0, of_zero, mean)
+
+
+def normalized(a: Number, a_lo: Number) -> Pair:
+    """a + a_lo with no more in a_lo than a rounds off; of an infinite a, a_lo is NaN."""
+    s, s_lo = two_sum(a, a_lo)
+    return where(abs(a) == INFINITY, a, s), s_lo
+
+
+def times_number(a: Number, a_lo: Number, b: Number) -> Pair:
+    """(a + a_lo)·b as hi + lo."""
+    return times(a, a_lo, b, b * 0.0)
 
 
 def weighted(loss: Number, weight: Number) -> Number:
@@ -78,7 +117,7 @@ def weighted(loss: Number, weight: Number) -> Number:
 
 def smoothed(t: Number, keep: Number, keep_lo: Number, share: Number, share_lo: Number) -> Pair:
     """t·keep + share, in float64."""
-    if t.bits == 32:
+    if t.has_wider:
         return fma(widen(t), keep, share), widen(t) * 0.0
     p, p_lo = times(t, t * 0.0, keep, keep_lo)
     u, error = two_sum(p, share)
@@ -87,7 +126,7 @@ def smoothed(t: Number, keep: Number, keep_lo: Number, share: Number, share_lo: 
 
 def times_weight(u: Number, u_lo: Number, w: Number) -> Pair:
     """u·w, in float64."""
-    if w.bits == 32:
+    if w.has_wider:
         return u * widen(w), u_lo
     return times(u, u_lo, w, w * 0.0)
 
@@ -97,7 +136,7 @@ def accumulate_target_loss(
 ) -> Pair:
     """total + u·(m - x), where 0·inf is 0; total is inf if a term is, whatever total_lo is then."""
     nothing = u == 0.0
-    if x.bits == 32:
+    if x.has_wider:
         return fma(u, where(nothing, 0.0, widen(m) - widen(x)), total), total_lo
     # In halves, so that m - x cannot overflow where u·(m - x) does not.
     d, d_lo = two_sum(m * 0.5, -(x * 0.5))
@@ -133,7 +172,7 @@ def target_gradient(
     """
     wide = widen(e)
     targets, targets_lo = add_pairs(u_sum, u_sum_lo, -u, -u_lo, e)
-    if e.bits == 32:  # float64 has digits enough for all of this
+    if e.has_wider:  # float64 has digits enough for all of this
         others = (total - wide) + total_lo
         return narrowed(fma(wide, targets + targets_lo, -(u * others)) * r, e)
     others, others_lo = two_sum(total, -wide)
@@ -142,12 +181,21 @@ def target_gradient(
     return scaled(difference, r, r_lo)
 
 
+def target_gradient_of_logit(
+    x: Number, m: Number, u: Number, u_lo: Number, total: Number, total_lo: Number,
+    u_sum: Number, u_sum_lo: Number, r: Number, r_lo: Number,
+) -> Number:  # fmt: skip
+    """The same for e = exp(x - m), where it has not been kept."""
+    e = biased_exp_minus(x, m)
+    return target_gradient(e, u, u_lo, total, total_lo, u_sum, u_sum_lo, r, r_lo)
+
+
 def target_difference(
     e: Number, u: Number, u_lo: Number, others: Number, others_lo: Number,
     targets: Number, targets_lo: Number, like: Number,
 ) -> Number:  # fmt: skip
     """e·targets - u·others. A z-loss is in targets_lo, as it may be far below what u leaves."""
-    if like.bits == 32:
+    if like.has_wider:
         return fma(e, targets + targets_lo, -(u * (others + others_lo)))
     p, p_lo = times(e, e * 0.0, targets, targets_lo)
     q, q_lo = times(u, u_lo, others, others_lo)

@@ -12,9 +12,9 @@ from ..elementary import (
     Pair,
     biased_exp_quick_pair,
     fma,
+    literal,
     log1p_of_fraction,
     log_pair,
-    narrowed,
     times,
     two_sum,
     where,
@@ -134,7 +134,7 @@ def half_squared_error_gradient(x: Number, t: Number, g: Number, g_lo: Number) -
     # Where x - t overflows, (x - t)·g need not.
     large = abs(d) == INFINITY
     d, d_lo = where(large, x * 0.5 - t * 0.5, d), where(large, 0.0, d_lo)
-    scale = narrowed(where(large, 2.0, 1.0), d)
+    scale = where(large, literal(2.0, d), 1.0)
     return product_or_infinity(d, d_lo, g * scale, g_lo * scale)
 
 
@@ -197,7 +197,7 @@ LIFT = {32: 2.0**60, 64: 2.0**600}
 
 def scaled_quotient(a: Number, b: Number, g: Number, g_lo: Number) -> Number:
     """a / b, times g; -0 is 0."""
-    lift = narrowed(where(abs(b) < TINY[b.bits], LIFT[b.bits], 1.0), b)
+    lift = where(abs(b) < TINY[b.bits], literal(LIFT[b.bits], b), 1.0)
     b = (b + 0.0) * lift
     q = a / b
     q_lo = where(abs(b) == INFINITY, 0.0, fma(-q, b, a) / b)

@@ -4,7 +4,19 @@ With p_j = e_j / total, a column's gradient is p_j·w and its Hessian p_j·(1 - 
 is what the *other* columns hold of the total, never a difference of probabilities.
 """
 
-from ..elementary import UNBIAS, Number, Pair, exp_pair, fma, narrowed, times, two_sum, where, widen
+from ..elementary import (
+    UNBIAS,
+    Number,
+    Pair,
+    exp_pair,
+    fma,
+    literal,
+    narrowed,
+    times,
+    two_sum,
+    where,
+    widen,
+)
 from .cross_entropy import others_of_total
 from .sigmoid import one_plus, slope_of
 from .softmax import scaled
@@ -27,7 +39,8 @@ def grad_hess_factors(
     h, h_lo = times(h, h_lo, share, share_lo)
     tiny = abs(h) < TINY[like.bits]
     unbias = UNBIAS[like.bits]
-    return g, g_lo, h, h_lo, where(tiny, unbias, 1.0), where(tiny, 1.0, unbias)
+    before, after = where(tiny, literal(unbias, h), 1.0), where(tiny, literal(1.0, h), unbias)
+    return g, g_lo, h, h_lo, before, after
 
 
 def grad_and_hess(
@@ -41,7 +54,7 @@ def grad_and_hess(
     unbias = UNBIAS[e.bits]
     wide = widen(e)
     is_maximum = wide == 1.0 / unbias
-    if e.bits == 32:
+    if e.has_wider:
         others = where(is_maximum, s, fma(wide, -unbias, s + 1.0))
         gradient, hessian = wide * g, (wide * others) * h
     else:

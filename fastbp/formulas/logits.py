@@ -11,11 +11,29 @@ from ..elementary import (
     Pair,
     expm1_parts,
     fma,
+    quotient,
     times,
     two_sum,
     where,
 )
 from .sigmoid import sigmoid_slope
+
+
+def over(a: Number, b: Number, b_lo: Number | None = None) -> Pair:
+    """a / (b + b_lo) as hi + lo."""
+    if b_lo is None:
+        return quotient(a, b)
+    q = a / b
+    return q, fma(-q, b_lo, fma(-q, b, a)) / b
+
+
+def ratio(*numbers: Number) -> Pair:
+    """a / b as hi + lo; of four numbers, (a + a_lo) / (b + b_lo)."""
+    if len(numbers) == 2:
+        return quotient(*numbers)
+    a, a_lo, b, b_lo = numbers
+    q = a / b
+    return q, (fma(-q, b, a) + fma(-q, b_lo, a_lo)) / b
 
 
 def tempered(x: Number, m: Number, r: Number, r_lo: Number) -> Number:

@@ -19,8 +19,8 @@ from ..elementary import (
     exp_and_rest,
     fma,
     larger,
+    literal,
     log1p_pair,
-    narrowed,
     split,
     times,
     two_sum,
@@ -31,7 +31,7 @@ from ..elementary import (
 
 def add_pairs(a: Number, a_lo: Number, b: Number, b_lo: Number, like: Number) -> Pair:
     """(a + a_lo) + (b + b_lo)."""
-    if like.bits == 32:
+    if like.has_wider:
         return a + b, a_lo
     s, error = two_sum(a, b)
     return s, (a_lo + b_lo) + error
@@ -39,7 +39,7 @@ def add_pairs(a: Number, a_lo: Number, b: Number, b_lo: Number, like: Number) ->
 
 def accumulate(total: Number, total_lo: Number, x: Number) -> Pair:
     """total + x, for x of the row's own precision."""
-    if x.bits == 32:
+    if x.has_wider:
         return total + x.widen(), total_lo
     total, error = two_sum(total, x)
     return total, total_lo + error
@@ -56,7 +56,7 @@ def accumulate_product(total: Number, total_lo: Number, a: Number, b: Number) ->
 
 def accumulate_shifted(total: Number, total_lo: Number, a: Number, b: Number, c: Number) -> Pair:
     """total + a·(b - c)."""
-    if a.bits == 32:
+    if a.has_wider:
         return fma(widen(a), widen(b) - widen(c), total), total_lo
     d, d_lo = two_sum(b, -c)
     p, p_lo = times(a, a * 0.0, d, d_lo)
@@ -111,13 +111,18 @@ def reciprocal_of_total(m: Number, s: Number, s_lo: Number) -> Pair:
     """1 / (1 + s + s_lo); NaN if the row's maximum m is infinite."""
     total, total_lo = add_pairs(s, s_lo, s * 0.0 + 1.0, s_lo * 0.0, m)
     r = 1.0 / total
-    r_lo = s_lo if m.bits == 32 else fma(-r, total_lo, fma(-r, total, 1.0)) * r
+    r_lo = s_lo if m.has_wider else fma(-r, total_lo, fma(-r, total, 1.0)) * r
     return where(abs(m) == INFINITY, NAN, r), r_lo
 
 
 def scaled(e: Number, r: Number, r_lo: Number) -> Number:
     """e·(r + r_lo)."""
     return fma(e, r, e * r_lo)
+
+
+def softmax(x: Number, m: Number, r: Number, r_lo: Number) -> Number:
+    """exp(x - m)·(r + r_lo), r + r_lo undoing the bias of the exponential, too."""
+    return scaled(biased_exp_minus(x, m), r, r_lo)
 
 
 def scale_factors(r: Number, r_lo: Number, like: Number) -> tuple[Number, Number, Number]:
@@ -127,15 +132,19 @@ def scale_factors(r: Number, r_lo: Number, like: Number) -> tuple[Number, Number
     """
     bits = like.bits
     tiny = abs(r) < {32: 2.0**-36, 64: 2.0**-388}[bits]
-    before = where(tiny, UNBIAS[bits], 1.0)
-    unbias = where(tiny, 1.0, UNBIAS[bits])
-    r, r_lo = split(r * unbias, r_lo * unbias, like)
-    return narrowed(before, like), r, r_lo
+    before = where(tiny, literal(UNBIAS[bits], like), 1.0)
+    unbias = where(tiny, literal(1.0, r), UNBIAS[bits])
+    return before, *split(r * unbias, r_lo * unbias, like)
 
 
 def scaled_in_two_steps(e: Number, before: Number, r: Number, r_lo: Number) -> Number:
     """e·before·(r + r_lo)."""
     return scaled(e * before, r, r_lo)
+
+
+def exp_scaled(x: Number, m: Number, before: Number, r: Number, r_lo: Number) -> Number:
+    """The same for e = exp(x - m), where it has not been kept."""
+    return scaled(biased_exp_minus(x, m) * before, r, r_lo)
 
 
 def log_of_total(m: Number, s: Number, s_lo: Number) -> Pair:

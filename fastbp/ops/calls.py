@@ -1,11 +1,12 @@
 """What public functions do between their checks and their kernel: layouts and results."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Array, in_one_order, put_back, rows_of, rows_to_write, views_of
-from ..checks import as_axes, as_out, as_values, like_first, out_or_new, same_shape
+from ..checks import as_axes, as_mask, as_out, as_values, like_first, out_or_new, same_shape
 from ..cpu.panels import (
     map_panels,
     map_two_panels,
@@ -15,6 +16,7 @@ from ..cpu.panels import (
 )
 from ..cpu.run import Kernel, address, address_for, launch, shared_function
 from ..cpu.small import map_if_small, map_two_if_small, reduce_if_small
+from ..cuda.arrays import is_on_device
 
 Axis = int | tuple[int, ...] | None
 
@@ -25,6 +27,14 @@ GRAIN = 1024
 # number of axes. By the dtype's number, which no other has: the letter of float16 is that of int1
 # of ml_dtypes, too.
 small: dict[tuple[Any, int, int], tuple[Kernel, int]] = {}
+
+
+@cache
+def on_gpu() -> Any:
+    """The module that does the same on a GPU, for the kernels named here."""
+    from ..cuda import calls
+
+    return calls
 
 
 def map_rows(kernel: Kernel, inputs: dict[str, Array], axis: Axis, out: Array | None) -> Array:
@@ -67,6 +77,8 @@ def map_element(kernel: Kernel, x: Any, out: Array | None, of_16_bits: Kernel | 
         result = small_result(kernel, x.size, (x,), out)
         if result is not None:
             return result
+    elif is_on_device(x):
+        return on_gpu().map_elements(kernel, {"x": x}, out, of_16_bits)
     x = as_values(x, "x")
     used = kernel if of_16_bits is None or x.dtype.itemsize > 2 else of_16_bits
     result = map_elements(used, {"x": x}, out)
@@ -81,6 +93,8 @@ def map_elements_of_two(kernel: Kernel, a: Any, b: Any, names: str, out: Array |
         if result is not None:
             return result
     first, second = names.split()
+    if is_on_device(a):
+        return on_gpu().map_elements(kernel, {first: a, second: b}, out)
     a = as_values(a, first)
     b = like_first(b, second, a)
     result = map_elements(kernel, {first: a, second: b}, out)
@@ -94,6 +108,9 @@ def map_rows_of_one(kernel: Kernel, x: Any, axis: Axis, out: Array | None) -> Ar
         result = small_result(kernel, x.shape[0], (x,), out)
         if result is not None:
             return result
+    if is_on_device(x):
+        on_device: Array = on_gpu().map_rows(kernel, {"x": x}, axis, out)
+        return on_device
     x = as_values(x, "x")
     result = map_rows(kernel, {"x": x}, axis, out)
     if x.ndim == 2:
@@ -108,6 +125,9 @@ def map_rows_of_two(kernel: Kernel, dy: Any, y: Any, axis: Axis, out: Array | No
         result = small_result(kernel, dy.shape[0], (True, dy, y), out)
         if result is not None:
             return result
+    if is_on_device(dy):
+        on_device: Array = on_gpu().map_rows(kernel, {"dy": dy, "y": y}, axis, out)
+        return on_device
     dy = as_values(dy, "dy")
     result = map_rows(kernel, {"dy": dy, "y": like_first(y, "y", dy)}, axis, out)
     if dy.ndim == 2:
@@ -123,11 +143,32 @@ def reduce_rows_of_one(
         result = small_result(kernel, x.shape[0], (x,), None, x.shape[:1])
         if result is not None:
             return result
+    if is_on_device(x):
+        return on_gpu().reduce_rows(kernel, {"x": x}, axis, keepdims, out)
     x = as_values(x, "x")
     result = reduce_rows(kernel, {"x": x}, axis, keepdims, out)
     if x.ndim == 2 and axis == -1:
         remember(reduce_if_small, kernel, x.dtype.char, (x, np.empty(0, x.dtype)))
     return result
+
+
+def map_rows_where(kernel: Kernel, x: Any, where: Any, axis: Axis, out: Array | None) -> Array:
+    """`map_rows` for one input of which a mask allows a part."""
+    if is_on_device(x):
+        result: Array = on_gpu().map_rows(kernel, {"x": x, "where": where}, axis, out)
+        return result
+    x = as_values(x, "x")
+    return map_rows(kernel, {"x": x, "where": as_mask(where, x)}, axis, out)
+
+
+def reduce_rows_where(
+    kernel: Kernel, x: Any, where: Any, axis: Axis, keepdims: bool, out: Array | None
+) -> Any:
+    """`reduce_rows` likewise."""
+    if is_on_device(x):
+        return on_gpu().reduce_rows(kernel, {"x": x, "where": where}, axis, keepdims, out)
+    x = as_values(x, "x")
+    return reduce_rows(kernel, {"x": x, "where": as_mask(where, x)}, axis, keepdims, out)
 
 
 def small_result(

@@ -17,6 +17,7 @@ from ..checks import (
     as_array,
     as_axis,
     as_values,
+    bad_label,
     computed_in,
     of_dtype,
     one_of,
@@ -31,8 +32,9 @@ from ..cpu.probability_losses import (
 )
 from ..cpu.row_losses import blocks_of_rows, count_rows
 from ..cpu.run import launch, serial
+from ..cuda.arrays import is_on_device
 from .element_losses import as_factor
-from .row_losses import REDUCTIONS, bad_label, targets_of, total_of
+from .row_losses import REDUCTIONS, targets_of, total_of
 
 
 class Problem(NamedTuple):
@@ -91,6 +93,9 @@ def cross_entropy(
     >>> fastbp.cross_entropy([[0.25, 0.75], [1.0, 0.0]], [0, 1], reduction="none")
     array([1.38629436,        inf])
     """
+    if is_on_device(probs):
+        one_of(reduction, "reduction", REDUCTIONS)
+        return _on_gpu().cross_entropy({"probs": probs, "targets": targets}, axis, reduction)
     p = _problem(probs, targets, axis, reduction)
     losses = None
     n_rows = p.p.shape[0]
@@ -147,6 +152,10 @@ def cross_entropy_backward(
     array([[-2.,  0.],
            [ 0., -1.]])
     """
+    if is_on_device(probs):
+        one_of(reduction, "reduction", REDUCTIONS)
+        arrays = {"probs": probs, "targets": targets}
+        return _on_gpu().cross_entropy_backward(dloss, arrays, axis, reduction, out)  # type: ignore[no-any-return]
     p = _problem(probs, targets, axis, reduction)
     inputs = {"probs": p.probs, "targets": as_array(targets, "targets")}
     if reduction == "none":
@@ -163,6 +172,13 @@ def cross_entropy_backward(
     kernel = label_gradients if p.with_labels else target_gradients
     launch(kernel, key, n_rows, p.p.size, 1, p.p, p.targets, upstream, p.denominator, dp)
     return put_back(dp, dprobs, p.axes)
+
+
+def _on_gpu() -> Any:
+    """The module that does the same on a GPU."""
+    from ..cuda import probability_calls
+
+    return probability_calls
 
 
 def _problem(probs: ArrayLike, targets: ArrayLike, axis: int, reduction: str) -> Problem:

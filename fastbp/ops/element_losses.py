@@ -24,6 +24,7 @@ from ..checks import (
 )
 from ..cpu.elementwise_losses import CHUNK, loss_blocks
 from ..cpu.run import Kernel, launch
+from ..cuda.arrays import is_on_device
 from ..formulas.elementwise_losses import itself
 from .row_losses import EMPTIES, REDUCTIONS, total_of
 
@@ -50,6 +51,11 @@ class ElementLoss(NamedTuple):
     empty: str
     denominator: float
 
+    @property
+    def is_weighted(self) -> bool:
+        """Whether there are any weights."""
+        return self.weights[0].values is not None
+
 
 def element_loss(
     given: dict[str, ArrayLike],
@@ -57,10 +63,15 @@ def element_loss(
     empty: str = "nan",
     positive: ArrayLike | None = None,
     sample: ArrayLike | None = None,
-) -> ElementLoss:
-    """Check all arguments of a loss: its two inputs by name, and pos_weight and sample_weight."""
+) -> Any:
+    """Check all arguments of a loss: its two inputs by name, and pos_weight and sample_weight.
+
+    The result is an `ElementLoss`; if the first input lives on a GPU, what takes its place there.
+    """
     one_of(reduction, "reduction", REDUCTIONS)
     one_of(empty, "empty", EMPTIES)
+    if is_on_device(next(iter(given.values()))):
+        return _on_gpu().element_loss(given, reduction, empty, positive, sample)
     (x_name, x), (targets_name, targets) = given.items()
     x, targets = as_values(x, x_name), as_array(targets, targets_name)
     inputs = {x_name: x, targets_name: targets}
@@ -129,20 +140,26 @@ _SUM = loss_blocks(itself, itself)
 # solving ------------------------------------------------------------------------------------------
 
 
-def loss_of(problem: ElementLoss, kernel: Kernel) -> Any:
+def loss_of(problem: Any, kernel: Kernel) -> Any:
     """The loss."""
+    if not isinstance(problem, ElementLoss):
+        return _on_gpu().loss_of(problem, kernel)
     return _solve(problem, kernel, None)
 
 
-def loss_and_gradient(problem: ElementLoss, kernel: Kernel, out: Array | None) -> tuple[Any, Any]:
+def loss_and_gradient(problem: Any, kernel: Kernel, out: Array | None) -> tuple[Any, Any]:
     """The loss and its gradient by the first input."""
+    if not isinstance(problem, ElementLoss):
+        return _on_gpu().loss_and_gradient(problem, kernel, out)  # type: ignore[no-any-return]
     gradient, dx = _gradient_like(problem, out, problem.inputs)
     loss = _solve(problem, kernel, dx)
     return loss, _returned(gradient, dx, out)
 
 
-def gradient_of(problem: ElementLoss, kernel: Kernel, dloss: ArrayLike, out: Array | None) -> Any:
+def gradient_of(problem: Any, kernel: Kernel, dloss: ArrayLike, out: Array | None) -> Any:
     """The gradient by the first input, given that by the loss."""
+    if not isinstance(problem, ElementLoss):
+        return _on_gpu().gradient_of(problem, kernel, dloss, out)
     x, axes = problem.x, _axes(problem.x)
     upstream, inputs, factor = None, problem.inputs, 1.0
     if problem.reduction == "none":
@@ -157,6 +174,13 @@ def gradient_of(problem: ElementLoss, kernel: Kernel, dloss: ArrayLike, out: Arr
         factor, problem.denominator, dx=dx, summed=False,
     )  # fmt: skip
     return _returned(gradient, dx, out)
+
+
+def _on_gpu() -> Any:
+    """The module that does the same on a GPU."""
+    from ..cuda import element_calls
+
+    return element_calls
 
 
 def as_factor(dloss: ArrayLike) -> float:

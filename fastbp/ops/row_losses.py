@@ -5,7 +5,6 @@ the mean. Kernels look again, so that labels changed meanwhile cannot make them 
 """
 
 import math
-import operator
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,7 +16,9 @@ from ..arrays import Array, rows_of
 from ..checks import (
     as_array,
     as_axis,
+    as_ignored,
     as_values,
+    bad_label,
     computed_in,
     is_float,
     like_first,
@@ -68,6 +69,46 @@ class RowLoss(NamedTuple):
     loss_shape: tuple[int, ...]
 
 
+class RowOptions(NamedTuple):
+    """Checked options, which need no look at an array."""
+
+    ignore_index: int | None
+    smoothing: float
+    z_loss: float
+    softcap: float | None
+    temperature: float
+    reduction: str
+    empty: str
+    on_bad_label: str
+
+
+def row_options(
+    ignore_index: int | None,
+    label_smoothing: float,
+    z_loss: float,
+    softcap: float | None,
+    temperature: float,
+    reduction: str,
+    empty: str,
+    on_bad_label: str,
+) -> RowOptions:
+    """Check the options of a loss of rows."""
+    one_of(reduction, "reduction", REDUCTIONS)
+    one_of(empty, "empty", EMPTIES)
+    one_of(on_bad_label, "on_bad_label", BAD_LABELS)
+    smoothing = _number(label_smoothing, "label_smoothing")
+    if not 0.0 <= smoothing <= 1.0:
+        raise ValueError(f"label_smoothing is {smoothing}; expected 0 to 1")
+    z_loss = _number(z_loss, "z_loss")
+    if not 0.0 <= z_loss < math.inf:
+        raise ValueError(f"z_loss is {z_loss}; expected 0 or more")
+    softcap = softcap if softcap is None else _positive(softcap, "softcap")
+    temperature = _positive(temperature, "temperature")
+    return RowOptions(
+        ignore_index, smoothing, z_loss, softcap, temperature, reduction, empty, on_bad_label
+    )
+
+
 def row_loss(
     logits: ArrayLike,
     targets: ArrayLike,
@@ -84,17 +125,9 @@ def row_loss(
     on_bad_label: str,
 ) -> RowLoss:
     """Check all arguments of a loss of rows; nothing is written before they have passed."""
-    one_of(reduction, "reduction", REDUCTIONS)
-    one_of(empty, "empty", EMPTIES)
-    one_of(on_bad_label, "on_bad_label", BAD_LABELS)
-    smoothing = _number(label_smoothing, "label_smoothing")
-    if not 0.0 <= smoothing <= 1.0:
-        raise ValueError(f"label_smoothing is {smoothing}; expected 0 to 1")
-    z_loss = _number(z_loss, "z_loss")
-    if not 0.0 <= z_loss < math.inf:
-        raise ValueError(f"z_loss is {z_loss}; expected 0 or more")
-    softcap = softcap if softcap is None else _positive(softcap, "softcap")
-    temperature = _positive(temperature, "temperature")
+    o = row_options(
+        ignore_index, label_smoothing, z_loss, softcap, temperature, reduction, empty, on_bad_label
+    )
     logits = as_values(logits, "logits")
     dtype = computed_in(logits.dtype)
     axes = (as_axis(axis, logits.ndim, "logits"),)
@@ -120,7 +153,7 @@ def row_loss(
         if ignore_index is not None:
             raise ValueError("ignore_index is given; expected None with probabilities as targets")
     else:
-        ignore, has_ignore = _ignored(ignore_index, rows.indices)
+        ignore, has_ignore = as_ignored(ignore_index, rows.indices.dtype)
     if rows.indices is not None:
         counted = weight if rows.given is None else _NOTHING[dtype]
         bad, denominator = serial(
@@ -133,7 +166,7 @@ def row_loss(
         denominator = math.fsum(sample.tolist()) if np.isfinite(sample).all() else NAN
     return RowLoss(
         logits, axes, x, rows, weight, sample, ignore, has_ignore, on_bad_label != "ignore",
-        smoothing, z_loss, softcap, temperature, reduction, empty,
+        o.smoothing, o.z_loss, o.softcap, o.temperature, o.reduction, o.empty,
         denominator if reduction == "mean" else 1.0,
         rows_shape if reduction == "none" else (),
     )  # fmt: skip
@@ -191,28 +224,6 @@ def _sparse(indices: Array, given: Array, logits: Array, rows_shape: tuple[int, 
     given = of_dtype(as_values(given, "targets"), computed_in(logits.dtype))
     last = (len(rows_shape),)
     return Targets(None, rows_of(native(indices), last), rows_of(given, last))
-
-
-def _ignored(ignore_index: Any, labels: Array) -> tuple[int, bool]:
-    """The label to ignore, as kernels compare it, and whether any label can be it."""
-    if ignore_index is None:
-        return 0, False
-    try:
-        index = operator.index(ignore_index)
-    except TypeError:
-        raise TypeError(f"ignore_index is {ignore_index!r}; expected an int or None") from None
-    info = np.iinfo(labels.dtype)
-    if not info.min <= index <= info.max:
-        return 0, False
-    return int(np.array(index, labels.dtype).astype(np.int64)), True
-
-
-def bad_label(indices: Array, bad: int, rows_shape: tuple[int, ...], n_classes: int) -> str:
-    """What to say of a row with such an index."""
-    where = [int(i) for i in np.unravel_index(bad, rows_shape)] if rows_shape else []
-    place = f" at row {where[0] if len(where) == 1 else tuple(where)}" if where else ""
-    label = next(k for k in indices.tolist() if not 0 <= k < n_classes)
-    return f"targets has label {label}{place}; expected 0 to {n_classes - 1}"
 
 
 def gradient_like(problem: RowLoss, out: Array | None, dloss: Array | None = None) -> Array:

@@ -23,7 +23,7 @@ from ..formulas.elementwise_losses import (
     weighted_sigmoid_gradient,
     weighted_sigmoid_loss,
 )
-from .element_losses import ElementLoss, element_loss, gradient_of, loss_and_gradient, loss_of
+from .element_losses import element_loss, gradient_of, loss_and_gradient, loss_of
 
 plain_kernel = loss_blocks(sigmoid_loss, sigmoid_gradient)
 weighted_kernel = loss_blocks(weighted_sigmoid_loss, weighted_sigmoid_gradient, weighted=True)
@@ -187,10 +187,10 @@ def _problem(
     sample_weight: ArrayLike | None,
     reduction: str,
     empty: str,
-) -> ElementLoss:
+) -> Any:
     given = {"logits": logits, "targets": targets}
     return element_loss(given, reduction, empty, pos_weight, sample_weight)
 
 
-def _kernel(problem: ElementLoss) -> Kernel:
-    return plain_kernel if problem.weights[0].values is None else weighted_kernel
+def _kernel(problem: Any) -> Kernel:
+    return weighted_kernel if problem.is_weighted else plain_kernel

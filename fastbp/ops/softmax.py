@@ -14,7 +14,8 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from ..arrays import Array, put_back, rows_of, rows_to_write, views_of
-from ..checks import as_axes, as_mask, as_values, like_first, out_or_new, same_shape
+from ..checks import as_axes, as_values, like_first, out_or_new, same_shape
+from ..cpu.origins import when_long
 from ..cpu.panels import spread_panels
 from ..cpu.row_kernels import (
     each_row,
@@ -22,6 +23,7 @@ from ..cpu.row_kernels import (
     each_row_to_number,
     each_row_to_number_where,
     each_row_where,
+    each_row_with_two_numbers,
     each_two_rows,
 )
 from ..cpu.rows import (
@@ -34,12 +36,14 @@ from ..cpu.rows import (
     shifted_dot,
     value_at_max,
 )
-from ..cpu.vectors import Number, Pointer, number, pick, row
+from ..cpu.vectors import Number, Pointer, number
+from ..cuda.arrays import is_on_device
 from ..elementary import INFINITY, Pair, narrowed, split
 from ..formulas.softmax import (
     add_pairs,
     log_of_total,
     reciprocal_of_total,
+    unbiased,
 )
 from ..formulas.softmax import (
     log_softmax as log_softmax_formula,
@@ -54,16 +58,20 @@ from ..formulas.softmax import (
     logsumexp_backward as logsumexp_backward_formula,
 )
 from ..formulas.softmax import (
+    softmax as softmax_formula,
+)
+from ..formulas.softmax import (
     softmax_backward as softmax_backward_formula,
 )
 from .calls import (
     Axis,
     launch_rows,
-    map_rows,
     map_rows_of_one,
     map_rows_of_two,
-    reduce_rows,
+    map_rows_where,
+    on_gpu,
     reduce_rows_of_one,
+    reduce_rows_where,
 )
 
 
@@ -109,8 +117,7 @@ def softmax(
     """
     if where is None:
         return map_rows_of_one(softmax_rows, x, axis, out)
-    x = as_values(x, "x")
-    return map_rows(softmax_rows_where, {"x": x, "where": as_mask(where, x)}, axis, out)
+    return map_rows_where(softmax_rows_where, x, where, axis, out)
 
 
 def softmax_row(x: Pointer, e: Pointer, y: Pointer, n: int) -> None:
@@ -121,7 +128,24 @@ def softmax_row(x: Pointer, e: Pointer, y: Pointer, n: int) -> None:
     scale(e, y, n, r, r_lo)
 
 
+def total_of_row(x: Pointer, n: int) -> tuple[Number, Number, Number]:
+    """(m, s, s_lo)."""
+    m = row_max(x, n)
+    s, s_lo = exp_total(x, None, n, m)
+    return m, s, s_lo
+
+
+def reciprocal_of_row(m: Number, s: Number, s_lo: Number) -> Pair:
+    """1 / (1 + s) as a pair of the row's own precision, to multiply biased exponentials."""
+    r, r_lo = reciprocal_of_total(m, s, s_lo)
+    return split(*unbiased(r, r_lo, m), m)
+
+
 softmax_rows = each_row(softmax_row)
+# Of a row too long for a GPU's chip, exponentials are computed twice rather than kept.
+when_long(
+    softmax_rows, "each_row_in_groups", total_of_row, reciprocal_of_row, map_row(softmax_formula)
+)
 softmax_rows_where = each_row_where(softmax_row, 0.0)
 
 
@@ -226,8 +250,7 @@ def log_softmax(
     """
     if where is None:
         return map_rows_of_one(log_softmax_rows, x, axis, out)
-    x = as_values(x, "x")
-    return map_rows(log_softmax_rows_where, {"x": x, "where": as_mask(where, x)}, axis, out)
+    return map_rows_where(log_softmax_rows_where, x, where, axis, out)
 
 
 _log_softmax = map_row(log_softmax_formula)
@@ -237,13 +260,6 @@ def log_softmax_row(x: Pointer, _e: Pointer, y: Pointer, n: int) -> None:
     """y_j = (x_j - m) - log(1 + s)."""
     m, s, s_lo = total_of_row(x, n)
     _log_softmax(x, y, n, (m, *log_of_row(m, s, s_lo)))
-
-
-def total_of_row(x: Pointer, n: int) -> tuple[Number, Number, Number]:
-    """(m, s, s_lo)."""
-    m = row_max(x, n)
-    s, s_lo = exp_total(x, None, n, m)
-    return m, s, s_lo
 
 
 def log_of_row(m: Number, s: Number, s_lo: Number) -> Pair:
@@ -355,9 +371,7 @@ def logsumexp(
     """
     if where is None:
         return reduce_rows_of_one(logsumexp_rows, x, axis, keepdims, out)
-    x = as_values(x, "x")
-    inputs = {"x": x, "where": as_mask(where, x)}
-    return reduce_rows(logsumexp_rows_where, inputs, axis, keepdims, out)
+    return reduce_rows_where(logsumexp_rows_where, x, where, axis, keepdims, out)
 
 
 def logsumexp_row(x: Pointer, n: int) -> Number:
@@ -414,6 +428,11 @@ def logsumexp_backward(
     >>> fastbp.logsumexp_backward(1.0, [0.0, 0.0], np.log(2.0))
     array([0.5, 0.5])
     """
+    if is_on_device(dy):
+        arrays = {"dy": dy, "x": x, "y": y}
+        compute = on_gpu().rows_with_two_numbers
+        dx: Array = compute(logsumexp_backward_rows, arrays, axis, keepdims, out)
+        return dx
     dy = as_values(dy, "dy")
     x = like_first(x, "x", dy)
     y = like_first(y, "y", dy)
@@ -424,19 +443,9 @@ def logsumexp_backward(
     same_shape(y, "y", shape, "logsumexp's result")
     result = out_or_new(out, {"x": x, "dy": dy, "y": y})
     rows, dx = views_of([x, result], axes) or (rows_of(x, axes), rows_to_write(result, axes))
-    per_row = dy.reshape(-1, 1), y.reshape(-1, 1)
+    per_row = y.reshape(-1, 1), dy.reshape(-1, 1)
     launch_rows(logsumexp_backward_rows, spread_panels, rows, *per_row, rows, dx)
     return put_back(dx, result, axes)
 
 
-_logsumexp_backward = map_row(logsumexp_backward_formula)
-
-
-def logsumexp_backward_rows(
-    first: int, last: int, dy: Array, y: Array, x: Array, dx: Array
-) -> None:
-    """dx_j = dy·exp(x_j - y)."""
-    # (Short rows gain little from tiles here: there is nothing to fold.)
-    for i in range(first, last):
-        given = pick(row(y, i), 0), pick(row(dy, i), 0)
-        _logsumexp_backward(row(x, i), row(dx, i), x.shape[1], given)
+logsumexp_backward_rows = each_row_with_two_numbers(map_row(logsumexp_backward_formula))

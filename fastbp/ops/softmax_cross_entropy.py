@@ -34,8 +34,18 @@ from ..cpu.row_losses import blocks_of_rows
 from ..cpu.run import Kernel, address, launch, shared_function
 from ..cpu.small import ONE_BLOCK, label_loss_if_small, target_loss_if_small
 from ..cpu.target_losses import target_blocks
+from ..cuda.arrays import is_on_device
 from .calls import fits
-from .row_losses import RowLoss, as_number, as_smoothing, gradient_like, reduced, row_loss
+from .row_losses import (
+    RowLoss,
+    RowOptions,
+    as_number,
+    as_smoothing,
+    gradient_like,
+    reduced,
+    row_loss,
+    row_options,
+)
 
 _ONE = np.ones(1)
 
@@ -132,6 +142,8 @@ def softmax_cross_entropy(
     loss = _small_loss(logits, targets, None, options)
     if loss is not None:
         return loss
+    if is_on_device(logits):
+        return _on_gpu().softmax_cross_entropy(*_for_gpu(logits, targets, *options))
     problem = row_loss(logits, targets, *options)
     loss = _solve(problem, _ONE, dx=None)
     _remember(problem, None)
@@ -202,6 +214,9 @@ softcap, temperature, reduction, empty, on_bad_label
         loss = _small_loss(logits, targets, dx, options)
         if loss is not None:
             return loss, dx
+    if is_on_device(logits):
+        given = _for_gpu(logits, targets, *options)
+        return _on_gpu().softmax_cross_entropy_with_grad(*given, out)  # type: ignore[no-any-return]
     problem = row_loss(logits, targets, *options)
     dlogits = gradient_like(problem, out)
     dx = rows_to_write(dlogits, problem.axes)
@@ -260,10 +275,14 @@ softcap, temperature, reduction, empty, on_bad_label
     >>> fastbp.softmax_cross_entropy_backward(2.0, [[0.0, 0.0]], [0])
     array([[-1.,  1.]])
     """
-    problem = row_loss(
-        logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing,
-        z_loss, softcap, temperature, reduction, empty, on_bad_label,
+    options = (
+        axis, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, softcap,
+        temperature, reduction, empty, on_bad_label,
     )  # fmt: skip
+    if is_on_device(logits):
+        given_on_gpu = _for_gpu(logits, targets, *options)
+        return _on_gpu().softmax_cross_entropy_backward(dloss, *given_on_gpu, out)  # type: ignore[no-any-return]
+    problem = row_loss(logits, targets, *options)
     rows_have_each = problem.reduction == "none"
     dtype = computed_in(problem.logits.dtype) if rows_have_each else np.dtype(np.float64)
     given = of_dtype(as_values(dloss, "dloss"), dtype)
@@ -272,6 +291,24 @@ softcap, temperature, reduction, empty, on_bad_label
     dx = rows_to_write(dlogits, problem.axes)
     _solve(problem, given.reshape(-1), dx)
     return put_back(dx, dlogits, problem.axes)
+
+
+def _on_gpu() -> Any:
+    """The module that does the same on a GPU."""
+    from ..cuda import losses
+
+    return losses
+
+
+def _for_gpu(
+    logits: Any, targets: Any, axis: Any, class_weight: Any, sample_weight: Any, *options: Any
+) -> tuple[dict[str, Any], Any, RowOptions]:
+    """The arrays, the axis, and the options, checked, as `_on_gpu` takes them."""
+    arrays = {
+        "logits": logits, "targets": targets, "class_weight": class_weight,
+        "sample_weight": sample_weight,
+    }  # fmt: skip
+    return arrays, axis, row_options(*options)
 
 
 def _small_loss(logits: Any, targets: Any, dx: Any, options: tuple[Any, ...]) -> Any:

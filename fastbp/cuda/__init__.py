@@ -1,0 +1,1 @@
+"""The same operations on NVIDIA GPUs, compiled by numba-cuda."""

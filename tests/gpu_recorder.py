@@ -16,6 +16,8 @@ from fastbp.cuda.label_losses import NO_ROW
 from fastbp.testing import OPS, Arguments
 from fastbp.testing.inputs import as_dtype
 
+pytest.importorskip("ml_dtypes")  # for bfloat16
+
 HOPPER = driver.Device(0, (9, 0), 232_448, 132)
 
 # These take NumPy arrays alone.

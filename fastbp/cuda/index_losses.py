@@ -58,8 +58,9 @@ def index_rows(
             g, g_lo = incoming(dloss, j * dloss_step, factor, number(p, 1))
             loss = index_loss(
                 p, either(spare, if_given(spare_row(x, room, room, n, 1), q)), q, n,
-                at(indices, j * count), at(given, j * count), count, row_at(picked, j), class_weight, smoothing, sample,
-                (g, *as_denominator(denominator, known), g_lo), softcap, temperature, z,
+                at(indices, j * count), at(given, j * count), count, row_at(picked, j),
+                class_weight, smoothing, sample, (g, *as_denominator(denominator, known), g_lo),
+                softcap, temperature, z,
             )  # fmt: skip
         elif k == BAD:
             loss = number(p, NAN)

@@ -40,6 +40,7 @@ Shape = tuple[int, ...]
 
 # Kernels with options need more registers than 1024 threads leave to each.
 WITH_OPTIONS = 512
+OF_WIDE_INDICES = 256
 # Blocks that have room for a long row, on each multiprocessor.
 BLOCKS_WITH_ROOM = 2
 
@@ -365,9 +366,10 @@ class Given:
         regime = run.regime_on(self.place, x.columns, slots, p.dtype)
         shape = run.geometry(regime, x.rows, x.columns, slots, p.dtype)
         most = run.most_threads(p.dtype, regime)
+        of_wide_indices = kernel is index_rows and p.dtype == "float64"
         spare = None
         if not plain:
-            most = min(most, WITH_OPTIONS)
+            most = min(most, OF_WIDE_INDICES if of_wide_indices else WITH_OPTIONS)
             shape = shape._replace(threads=min(shape.threads, most))
         keeps = kernel is index_rows and p.dtype in HALVES and dx is not None
         if (temperature or keeps) and regime is LONG:

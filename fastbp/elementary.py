@@ -255,7 +255,7 @@ def log1p_pair(s: Number, s_lo: Number) -> Pair:
     """log(1 + s + s_lo) as hi + lo, for s >= 0 of the precision of sums and s_lo much smaller."""
     u = s + 1.0
     lost = where(s < 1.0, s - (u - 1.0), 1.0 - (u - s))
-    # u = scaled·2^k
+    # This is u, in powers of 2 and what they leave.
     k, scaled = u.split_exponent({32: THREE_QUARTERS_BITS[32], 64: SQRT_HALF_BITS}[s.bits])
     f = scaled - 1.0
     ln2_hi, ln2_lo = LN2_LOG[s.bits]

@@ -30,7 +30,8 @@ ROOMS = {
     "arrays": set(),
     "checks": set(),
     "cpu": {"elementary", "formulas"},
-    "ops": {"arrays", "checks", "cpu", "elementary", "formulas"},
+    "cuda": {"checks", "cpu", "elementary", "formulas"},
+    "ops": {"arrays", "checks", "cpu", "cuda", "elementary", "formulas"},
     "layers": {"checks", "ops"},
     "optim": set(),
     "train": {"ops"},
@@ -53,12 +54,19 @@ LATER = {
 AT_ONCE = {  # imported by `run` when it compiles
     "cpu/calling.py": {"numba", "llvmlite"},
     "cpu/halves.py": {"numba", "llvmlite"},
+    "cpu/panel_words.py": {"numba", "llvmlite"},
     "cpu/pipeline.py": {"numba"},
     "cpu/simd.py": {"numba", "llvmlite"},
     "cpu/streams.py": {"numba", "llvmlite"},
     "cpu/tiles.py": {"numba", "llvmlite"},
     "cpu/words.py": {"numba", "llvmlite"},
-}
+} | {  # imported by `cuda.compiler`
+    f"cuda/device/{name}.py": {"numba", "llvmlite"}
+    for name in (
+        "__init__", "conversions", "folds", "kinds", "losses", "memory", "numbers", "places",
+        "scalars",
+    )
+}  # fmt: skip
 
 COMPILERS = {
     "cfunc", "generated_jit", "guvectorize", "jit", "jit_module", "njit", "prange", "stencil",
@@ -167,7 +175,7 @@ def compilers_elsewhere(file, source):
 
 def numba_elsewhere(file, source):
     """Numba beyond the room that owns it; `info` tells its version, `bench` sets its threads."""
-    if room_of(file) in {"bench", "cpu", "startup"}:
+    if room_of(file) in {"bench", "cpu", "cuda", "startup"}:
         return []
     return [
         f"{file}:{line} imports {module}"

@@ -245,9 +245,7 @@ def _copy_row(
     matrix, size = Matrix(context, b, x, x_), _size(context, x.dtype)
     element = context.get_data_type(x.dtype)
     outside = matrix.address(b, o, I64(0), c)
-    inside = b.gep(
-        b.bitcast(room, I8.as_pointer()), [b.mul(r, _bytes_of_row(b, matrix.n, size))]
-    )
+    inside = b.gep(b.bitcast(room, I8.as_pointer()), [b.mul(r, _bytes_of_row(b, matrix.n, size))])
     down = matrix.strides[1]
     with b.if_else(b.icmp_signed("==", down, I64(size))) as (in_one, apart):
         with in_one:

@@ -91,7 +91,7 @@ def in_strips(x: Any, y: Any, z: Any) -> bool:
 def end_of_strip(x: Any, i: int, last: int) -> int:
     """The first row after row i that is not of the same `outer`, or `last`."""
     inner = x.shape[2]
-    return min(last, (i // inner + 1) * inner)
+    return int(min(last, (i // inner + 1) * inner))
 
 
 def map_panels(first: int, last: int, kernel: int, size: int, x: Any, y: Any) -> None:
@@ -113,9 +113,7 @@ def map_panels(first: int, last: int, kernel: int, size: int, x: Any, y: Any) ->
         return_panel_room(room)
 
 
-def map_two_panels(
-    first: int, last: int, kernel: int, size: int, x: Any, y: Any, z: Any
-) -> None:
+def map_two_panels(first: int, last: int, kernel: int, size: int, x: Any, y: Any, z: Any) -> None:
     """A kernel of x, y and the result z, which is like x; y may be a mask."""
     is_mask = y.itemsize == 1  # tiles of which no kernel knows
     if not is_mask and in_strips(x, y, z):

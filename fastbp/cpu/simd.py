@@ -211,7 +211,9 @@ class Traced:
         kinds = [n.kind for n in numbers]
         vector = next((k for k in (self.kind, *kinds) if isinstance(k, Vector)), self.kind)
         kind = with_element(vector, element_of(kinds[0]) if kinds else types.float64)
-        like = type(self)(self.builder, self.value, kind)  # a scalar condition chooses whole vectors
+        like = type(self)(
+            self.builder, self.value, kind
+        )  # a scalar condition chooses whole vectors
         chosen = self.builder.select(self.value, like._like_me(a), like._like_me(b))
         return type(self)(self.builder, chosen, kind)
 

@@ -97,6 +97,7 @@ def as_vector(b: ir.IRBuilder, address: ir.Value, dtype: types.Type) -> ir.Value
 
 
 def first_lanes_mask(b: ir.IRBuilder, n: ir.Value, kind: Vector) -> ir.Value:
+    """True in the first n lanes."""
     counted = Vector(types.int32, kind.lanes)
     lane = ir.Constant(ir_type(counted), list(range(kind.lanes)))
     return b.icmp_signed("<", lane, spread(b, b.trunc(n, I32), counted))
@@ -150,6 +151,7 @@ def masked_store(
 def masked(
     b: ir.IRBuilder, what: str, element: str, returns: ir.Type, operands: list[ir.Value]
 ) -> ir.Value:
+    """A load or store of those lanes alone for which a mask holds."""
     lanes = operands[0].type.count if what == "store" else returns.count
     function = b.module.declare_intrinsic(
         f"llvm.masked.{what}.v{lanes}{element}.p0",

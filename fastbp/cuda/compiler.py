@@ -9,7 +9,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import FunctionType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ def numba_cuda() -> Any:
         Saying what to install.
     """
     if not hasattr(np, "row_stack"):  # of NumPy 2.5 on; numba-cuda 0.30 asks for it
-        np.row_stack = np.vstack  # type: ignore[attr-defined]
+        setattr(np, "row_stack", np.vstack)  # noqa: B010  (by name, or linters would mend it)
     try:
         # What a .pth file does as a rule; those on PYTHONPATH are not read.
         import _numba_cuda_redirector  # noqa: F401
@@ -105,7 +105,7 @@ def _without_a_device(capability: Capability) -> Iterator[None]:
     device = SimpleNamespace(compute_capability=capability)
     suffix = "a" if capability >= (9, 0) else ""
     dispatcher.get_current_device = lambda: device
-    CUDACodeLibrary._ensure_cc = lambda self, cc: cc or (*capability, suffix)
+    CUDACodeLibrary._ensure_cc = lambda _self, cc: cc or (*capability, suffix)
     try:
         yield
     finally:
@@ -117,11 +117,11 @@ def _teach(function: Any) -> None:
     from numba.cuda.extending import register_jitable
 
     from ..cpu.run import callees
-    from . import conversions, device_words, loss_words, scalars  # noqa: F401  (they make words known)
+    from .device import CHOSEN, scalars
 
-    if device_words not in _taught:
-        _taught.add(device_words)
-        for chosen in device_words.CHOSEN:
+    if "words" not in _taught:
+        _taught.add("words")
+        for chosen in CHOSEN:
             _teach(chosen)
     if function in _taught or function.__module__ in WORDS:
         return

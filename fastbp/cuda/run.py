@@ -159,7 +159,7 @@ def numba_type(argument: Any, regime: Regime) -> Any:
     from numba.core import types
 
     from ..cpu.halves import BY_NAME
-    from .device_words import Matrix, Row
+    from .device.kinds import Matrix, Row
 
     if isinstance(argument, Rows):
         return Matrix(BY_NAME.get(argument.dtype) or getattr(types, argument.dtype),

@@ -7,6 +7,9 @@ in the GPU's memory, so that both sides of a copy are aligned alike.
 
 from typing import Any
 
+from collections.abc import Callable
+from typing import Any
+
 from ..cpu.vectors import at, lanes
 from .words import (
     Matrix,
@@ -15,7 +18,6 @@ from .words import (
     block,
     blocks,
     chip,
-    columns,
     copy_1,
     copy_16,
     copy_16_apart,
@@ -44,22 +46,22 @@ THREAD, WARPS, BLOCK = 1, 32, 0  # groups: how many threads, 0 for all of a bloc
 # a row for a warp or a block ----------------------------------------------------------------------
 
 
-def first_row_of_warp(x: Matrix) -> int:
+def first_row_of_warp(_x: Matrix) -> int:
     """One row for each warp."""
     return block() * (threads() // WARP) + thread() // WARP
 
 
-def row_step_of_warp(x: Matrix) -> int:
+def row_step_of_warp(_x: Matrix) -> int:
     """As many as there are warps."""
     return blocks() * (threads() // WARP)
 
 
-def first_row_of_block(x: Matrix) -> int:
+def first_row_of_block(_x: Matrix) -> int:
     """One row for each block."""
     return block()
 
 
-def row_step_of_block(x: Matrix) -> int:
+def row_step_of_block(_x: Matrix) -> int:
     """As many as there are blocks."""
     return blocks()
 
@@ -138,18 +140,18 @@ def aligned_alike(target: Pointer, p: Pointer) -> bool:
 # short rows, one for each thread of a block -------------------------------------------------------
 
 
-def first_row_of_tile(x: Matrix) -> int:
+def first_row_of_tile(_x: Matrix) -> int:
     """The first of as many rows as a block has threads."""
     return block() * threads()
 
 
-def row_step_of_tile(x: Matrix) -> int:
+def row_step_of_tile(_x: Matrix) -> int:
     """As many rows as there are threads."""
     return blocks() * threads()
 
 
 def read_tile(x: Matrix, i: int, n: int, slot: int) -> Pointer:
-    """This thread's row of those from i on; the block reads them together."""
+    """The row of this thread among those from i on; the block reads them together."""
     source = row_at(x, i)
     start = slot * threads() * pitch_of_tile(n)
     move_tile(chip(source, start), x, i, n, True)
@@ -221,9 +223,7 @@ def spare_row_of_block(x: Matrix, _room: Matrix, _needed: Any, n: int, slot: int
     return chip(row_at(x, 0), slot * room_for(n))
 
 
-def spare_row_where_it_is(
-    _x: Matrix, room: Matrix, _needed: Any, _n: int, _slot: int
-) -> Pointer:
+def spare_row_where_it_is(_x: Matrix, room: Matrix, _needed: Any, _n: int, _slot: int) -> Pointer:
     """In the GPU's memory, for this block."""
     return row_at(room, block())
 
@@ -246,7 +246,7 @@ SPARE_ROWS = {
 
 # what the words of rows mean ----------------------------------------------------------------------
 
-OF_ROWS = (first_row, row_step, read_row, result_row, write_row)
+OF_ROWS: tuple[Callable[..., Any], ...] = (first_row, row_step, read_row, result_row, write_row)
 MEANINGS = {  # by the group and by whether rows come to the chip
     (THREAD, True): (
         first_row_of_tile, row_step_of_tile, read_tile, itself, write_tile,

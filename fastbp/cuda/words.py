@@ -2,8 +2,8 @@
 
 A kernel runs in every thread of a grid of blocks. A *group* of threads computes a row: one thread,
 a warp of 32, or a whole block, as the matrix says that holds the row. To a function of one row a
-"vector" is one number in each thread of its group: `lanes` is how many threads that are, and what is
-folded across the lanes is folded across the group.
+"vector" is one number in each thread of its group: `lanes` is how many threads that are, and what
+is folded across the lanes is folded across the group.
 
 The bodies are empty: these functions exist only inside a kernel.
 """
@@ -81,7 +81,7 @@ def least_across(p: Pointer, k: int) -> int:  # type: ignore[empty-body]
 
 
 def thread() -> int:  # type: ignore[empty-body]
-    """This thread's number in its block."""
+    """The number of this thread in its block."""
 
 
 def threads() -> int:  # type: ignore[empty-body]
@@ -89,7 +89,7 @@ def threads() -> int:  # type: ignore[empty-body]
 
 
 def block() -> int:  # type: ignore[empty-body]
-    """This block's number."""
+    """The number of this block."""
 
 
 def blocks() -> int:  # type: ignore[empty-body]
@@ -97,7 +97,7 @@ def blocks() -> int:  # type: ignore[empty-body]
 
 
 def lane(p: Pointer) -> int:  # type: ignore[empty-body]
-    """This thread's number in its group."""
+    """The number of this thread in its group."""
 
 
 def wait(p: Pointer) -> None:

@@ -1,4 +1,4 @@
-"""What the words that only losses need mean to the GPU's compiler; see `device_words`."""
+"""What the words that only losses need mean to the GPU's compiler; see `folds`."""
 
 import operator
 from typing import Any
@@ -11,9 +11,12 @@ from numba.cuda.cudaimpl import registry as lowering_registry
 from numba.cuda.extending import overload
 from numba.cuda.typing.templates import AbstractTemplate
 
-from ..cpu.simd import I64, computed
-from . import staging, words
-from .device_words import CHOSEN, Matrix, Row, fold_group, load_one, word
+from ...cpu.simd import I64, computed
+from .. import staging, words
+from .folds import fold_group
+from .kinds import Matrix, Row, word
+from .memory import load_one
+from .places import CHOSEN
 
 # The compiler is taught those functions with the others that words may mean.
 FOR_LOSSES: tuple[Any, ...] = (

@@ -6,11 +6,13 @@ from llvmlite import ir
 from numba import types
 from numba.core.typing.templates import signature
 
-from ..cpu import vectors
-from ..cpu.halves import FLOAT16, I16, Half
-from ..cpu.simd import I64, computed
-from . import words
-from .device_words import Row, lane_of, size, store_one, stored, to_computed, word
+from ...cpu import vectors
+from ...cpu.halves import FLOAT16, I16, Half
+from ...cpu.simd import I64, computed
+from .. import words
+from .kinds import Row, size, stored, word
+from .memory import store_one, to_computed
+from .places import lane_of
 
 
 @word(vectors.load_mask)

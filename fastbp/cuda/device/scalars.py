@@ -16,7 +16,7 @@ from numba.cuda.cudadecl import registry as typing_registry
 from numba.cuda.cudaimpl import registry as lowering_registry
 from numba.cuda.typing.templates import AbstractTemplate
 
-from ..cpu.simd import BITS, Traced, ir_type, plain
+from ...cpu.simd import BITS, Traced, ir_type, plain
 
 
 class Scalar(Traced):
@@ -30,13 +30,13 @@ class Scalar(Traced):
         return False
 
     def widen(self) -> "Scalar":
-        """This number itself, of the type of its sums."""
+        """The number itself, as its sums are of its type."""
         return self
 
-    def __neg__(self) -> "Scalar":
+    def __neg__(self) -> Traced:
         return self._binary("fsub", -0.0, swap=True)  # this LLVM has no fneg
 
-    def __abs__(self) -> "Scalar":
+    def __abs__(self) -> Traced:
         name = {32: "llvm.nvvm.fabs.f", 64: "llvm.nvvm.fabs.d"}[self.bits]
         kind = ir_type(self.kind)
         function = cgutils.get_or_insert_function(
@@ -59,8 +59,9 @@ def result_kinds(formula: Callable[..., Any], kinds: tuple[types.Type, ...]) -> 
 
 def of_one_kind(kinds: tuple[types.Type, ...]) -> tuple[types.Type, ...]:
     """Types of a formula's arguments: float64, if there is a float32, can only be a literal."""
-    narrow = types.float32 in kinds
-    return tuple(types.float32 if narrow and k in (types.float64, types.int64) else k for k in kinds)
+    if types.float32 not in kinds:
+        return kinds
+    return tuple(types.float32 if k in {types.float64, types.int64} else k for k in kinds)
 
 
 def teach(formula: Callable[..., Any]) -> None:

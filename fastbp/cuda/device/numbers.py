@@ -1,0 +1,121 @@
+"""The words of one number in each thread, which is what a vector is on a GPU."""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core.typing.templates import signature
+
+from ...cpu import vectors
+from ...cpu.simd import IR, computed, constant
+from .kinds import Row, word
+from .memory import load_one, store_one
+from .places import lane_of
+
+
+@word(vectors.at)
+def _at(p: types.Type, j: types.Type) -> Any:
+    if p == types.none:
+        return signature(p, p, types.int64), lambda *_: None
+    return signature(p, p, types.int64), lambda context, b, p_, j_: b.gep(p_, [j_])
+
+
+def _number_like(stub: Callable[..., Any]) -> None:
+    @word(stub)
+    def _meaning(p: Row, value: types.Type) -> Any:
+        kind = computed(p.dtype)
+        return signature(kind, p, kind), lambda context, b, p_, v: v
+
+
+_stub: Callable[..., Any]
+for _stub in (vectors.number, vectors.splat, vectors.splat64):
+    _number_like(_stub)
+
+
+def _zero(stub: Callable[..., Any]) -> None:
+    @word(stub)
+    def _meaning(p: Row) -> Any:
+        kind = computed(p.dtype)
+        return signature(kind, p), lambda context, b, p_: constant(kind, 0.0)
+
+
+for _stub in (vectors.sum_zero, vectors.count_zero):
+    _zero(_stub)
+
+
+@word(vectors.load)
+def _load(p: Row, j: types.Type) -> Any:
+    def write(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value) -> ir.Value:
+        return load_one(b, p_, b.add(j_, lane_of(b, p.group)), p.dtype)
+
+    return signature(computed(p.dtype), p, types.int64), write
+
+
+def _load_some_of(p: Row) -> Any:
+    kind = computed(p.dtype)
+
+    def write(context: Any, b: ir.IRBuilder, p_: Any, j_: Any, n_: Any, fill_: Any) -> ir.Value:
+        me = lane_of(b, p.group)
+        start = b.block
+        with b.if_then(b.icmp_signed("<", me, n_)):
+            read = load_one(b, p_, b.add(j_, me), p.dtype)
+            there = b.block
+        chosen = b.phi(IR[kind])
+        chosen.add_incoming(fill_, start)
+        chosen.add_incoming(read, there)
+        return chosen
+
+    return signature(kind, p, types.int64, types.int64, kind), write
+
+
+@word(vectors.load_some)
+def _load_some(p: Row, j: types.Type, n: types.Type, fill: types.Type) -> Any:
+    return _load_some_of(p)
+
+
+@word(vectors.store)
+def _store(p: Row, j: types.Type, v: types.Type) -> Any:
+    def write(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value, v_: ir.Value) -> None:
+        store_one(context, b, p_, b.add(j_, lane_of(b, p.group)), v_, p.dtype)
+
+    return signature(types.void, p, types.int64, computed(p.dtype)), write
+
+
+@word(vectors.store_some)
+def _store_some(p: Row, j: types.Type, n: types.Type, v: types.Type) -> Any:
+    def write(context: Any, b: ir.IRBuilder, p_: Any, j_: Any, n_: Any, v_: Any) -> None:
+        me = lane_of(b, p.group)
+        with b.if_then(b.icmp_signed("<", me, n_)):
+            store_one(context, b, p_, b.add(j_, me), v_, p.dtype)
+
+    return signature(types.void, p, types.int64, types.int64, computed(p.dtype)), write
+
+
+@word(vectors.load_classes)
+def _load_classes(x: Row, p: Row, j: types.Type, n: types.Type) -> Any:
+    _, load_some = _load_some_of(Row(p.dtype, x.group))
+
+    def write(context: Any, b: ir.IRBuilder, x_: Any, p_: Any, j_: Any, n_: Any) -> ir.Value:
+        return load_some(context, b, p_, j_, n_, constant(computed(p.dtype), 0.0))
+
+    return signature(computed(p.dtype), x, p, types.int64, types.int64), write
+
+
+@word(vectors.first_lanes)
+def _first_lanes(p: Row, v: types.Type, n: types.Type) -> Any:
+    def write(context: Any, b: ir.IRBuilder, p_: Any, v_: Any, n_: Any) -> ir.Value:
+        return b.select(b.icmp_signed("<", lane_of(b, p.group), n_), v_, constant(v, 0.0))
+
+    return signature(v, p, v, types.int64), write
+
+
+@word(vectors.prefetch)
+def _prefetch(p: Row, j: types.Type) -> Any:
+    return signature(types.void, p, types.int64), lambda *_: None
+
+
+@word(vectors.count)
+def _count(p: Row, mask: types.Type) -> Any:
+    kind = computed(p.dtype)
+    return signature(kind, p, mask), lambda context, b, p_, m: b.uitofp(m, IR[kind])

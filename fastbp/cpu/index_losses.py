@@ -1,6 +1,6 @@
 """The kernel of softmax cross-entropy with probabilities of a few classes, named by their indices.
 
-Labels under smoothing are such, too: one index of weight 1 in each row.
+Smoothed labels of weighted classes are such, too: one index of weight 1 in each row.
 """
 
 from typing import Any

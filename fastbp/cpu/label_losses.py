@@ -1,4 +1,4 @@
-"""The kernel of softmax cross-entropy with a label for each row.
+"""The kernel of softmax cross-entropy with a label for each row, smoothed or not.
 
 Rows go in groups, as many as a vector has lanes: what is computed once for each row, logarithm,
 divisions and all, is computed for the whole group.
@@ -6,11 +6,16 @@ divisions and all, is computed for the whole group.
 
 from typing import Any
 
-from ..elementary import narrowed, times, widen
+from ..elementary import larger, narrowed, times, widen
 from ..formulas.cross_entropy import (
+    accumulate_logit,
     gradient_factor,
+    gradient_smoothed,
     label_gradient,
+    label_gradient_smoothed,
     label_loss,
+    label_loss_smoothed,
+    nothing,
     plus_one,
     times_number,
     unbiased_exp_minus,
@@ -30,8 +35,10 @@ from .row_kernels import (
 )
 from .row_losses import BAD, NAN, Array, alone, label_to_use, transform, transform_backward
 from .rows import (
+    INF,
     exp_total,
     fill,
+    map_row,
     row_max,
     scale_in_two_steps,
 )
@@ -44,8 +51,12 @@ from .vectors import (
     give_back,
     if_given,
     lane_numbers,
+    lanes,
+    load,
     load_lanes,
+    load_some,
     longest_short_row,
+    max_across,
     number,
     pick,
     put,
@@ -53,7 +64,10 @@ from .vectors import (
     row,
     rows_in_tile,
     spare_tile,
+    splat,
+    splat64,
     store_lanes,
+    sum_across,
     sum_zero,
     write_tile,
 )
@@ -61,12 +75,16 @@ from .vectors import (
 
 def label_blocks(
     first: int, last: int, x: Array, labels: Array, class_weight: Array, ignore: int,
-    has_ignore: bool, bad_is_nan: bool, sample_weight: Array, denominator: float, dloss: Array,
-    losses: Array, sums: Array, dx: Array, block: int, softcap: Any, temperature: Any, z: Any,
+    has_ignore: bool, bad_is_nan: bool, smoothing: Array, sample_weight: Array, denominator: float,
+    dloss: Array, losses: Array, sums: Array, dx: Array, block: int, softcap: Any,
+    temperature: Any, z: Any,
 ) -> None:  # fmt: skip
-    """Blocks of rows with a label each, in groups: a group's logarithms are one of a vector."""
+    """Blocks of rows with a label each, in groups: a group's logarithms are one of a vector.
+
+    `smoothing` is None or holds the four numbers of `as_smoothing`; then no class has a weight.
+    """
     n_rows, n = x.shape
-    p = row(x, 0)
+    p, smooth = row(x, 0), row(smoothing, 0)
     group = rows_in_tile(x)
     if n > LONGEST_IN_GROUP:
         group = 1
@@ -76,6 +94,7 @@ def label_blocks(
     weights, dlosses = lane_numbers(x), lane_numbers(x)
     m_, s_, s_lo_, x_k_ = lane_numbers(x), lane_numbers(x), lane_numbers(x), lane_numbers(x)
     offset_, offset_lo_ = lane_numbers(x), lane_numbers(x)
+    all_, all_lo_ = lane_numbers(x), lane_numbers(x)
     for b in range(first, last):
         total, total_lo = 0.0, 0.0
         end = min(n_rows, (b + 1) * block)
@@ -100,28 +119,33 @@ def label_blocks(
                     if_given(tile, dx),
                     load_lanes(p, used),
                 )
-                numbers = label_reduce(tile, spare, dtile, n, at_label, cap, heat)
-                loss = label_losses(w, z, *numbers)
+                numbers = label_reduce(tile, spare, dtile, n, at_label, smooth, cap, heat)
+                loss = label_losses(w, z, n, smooth, *numbers)
                 if dx is not None:
-                    factors, d_k = label_factors(w, (g, denominator), z, *numbers)
-                    label_apply(tile, spare, dtile, n, at_label, factors, d_k, cap)
+                    factors, d_k = label_factors(w, (g, denominator), z, n, smooth, *numbers)
+                    label_apply(tile, spare, dtile, n, at_label, factors, d_k, smooth, cap)
                     write_tile(tile, dx, i, rows, n)
             else:
                 for j in range(rows):
                     if kinds[j] >= 0.0:
-                        m_[j], s_[j], s_lo_[j], x_k_[j], offset_[j], offset_lo_[j] = label_reduce(
+                        (
+                            m_[j], s_[j], s_lo_[j], x_k_[j], offset_[j], offset_lo_[j], all_[j],
+                            all_lo_[j],
+                        ) = label_reduce(
                             row(x, i + j), at(room, j * n), row(dx, i + j), n, int(used[j]),
-                            cap, heat,
+                            smooth, cap, heat,
                         )  # fmt: skip
                 like = number(p, 0)
                 of_rows = (
                     narrowed(load_lanes(p, m_), like), load_lanes(p, s_), load_lanes(p, s_lo_),
                     narrowed(load_lanes(p, x_k_), like), load_lanes(p, offset_),
-                    load_lanes(p, offset_lo_),
+                    load_lanes(p, offset_lo_), load_lanes(p, all_), load_lanes(p, all_lo_),
                 )  # fmt: skip
-                loss = label_losses(w, z, *of_rows)
+                loss = label_losses(w, z, n, smooth, *of_rows)
                 if dx is not None:
-                    (before, r, r_lo), d_k_ = label_factors(w, (g, denominator), z, *of_rows)
+                    (before, r, r_lo), d_k_ = label_factors(
+                        w, (g, denominator), z, n, smooth, *of_rows
+                    )
                     store_lanes(p, m_, widen(before))
                     store_lanes(p, s_, widen(r))
                     store_lanes(p, s_lo_, widen(r_lo))
@@ -131,7 +155,7 @@ def label_blocks(
                             label_apply(
                                 row(x, i + j), at(room, j * n), row(dx, i + j), n, int(used[j]),
                                 (number(p, m_[j]), number(p, s_[j]), number(p, s_lo_[j])),
-                                number(p, x_k_[j]), cap,
+                                number(p, x_k_[j]), smooth, cap,
                             )  # fmt: skip
             store_lanes(p, weights, loss)
             for j in range(rows):
@@ -148,32 +172,63 @@ def label_blocks(
 
 
 def label_reduce(
-    x: Pointer, room: Pointer, dx: Pointer, n: int, k: Number, softcap: Any, temperature: Any
-) -> Any:
-    """(m, s, s_lo, x_k, offset) of a row or tile.
+    x: Pointer, room: Pointer, dx: Pointer, n: int, k: Number, smoothing: Pointer, softcap: Any,
+    temperature: Any,
+) -> Any:  # fmt: skip
+    """(m, s, s_lo, x_k, offset, Σx) of a row or tile, the last only under smoothing.
 
     The exponentials go to the room, if there is one, else to dx. The logits are x and an offset (a
     pair), which only the z-loss sees.
     """
     if temperature is None:
-        m = row_max(x, n)
+        m, total, total_lo = max_and_sum(x, n, smoothing)
         x_k = pick(x, k)
         s, s_lo = exp_total(x, either(room, dx), n, m)
-        return m, s, s_lo, x_k, sum_zero(x), sum_zero(x)
+        return m, s, s_lo, x_k, sum_zero(x), sum_zero(x), total, total_lo
     offset, offset_lo = transform(x, room, n, softcap, temperature)
-    m = row_max(room, n)
+    m, total, total_lo = max_and_sum(room, n, smoothing)
     x_k = pick(room, k)
     s, s_lo = exp_total(room, either(if_given(room, dx), dx), n, m)
-    return m, s, s_lo, x_k, offset, offset_lo
+    return m, s, s_lo, x_k, offset, offset_lo, total, total_lo
+
+
+def max_and_sum(x: Pointer, n: int, smoothing: Pointer) -> tuple[Number, Number, Number]:
+    """The largest of n logits, NaN left out, and under smoothing their sum: a pair."""
+    if smoothing is None:
+        return row_max(x, n), sum_zero(x), sum_zero(x)
+    width = lanes(x)
+    a = b = splat(x, -INF)
+    s = s_lo = t = t_lo = splat64(x, 0)
+    j = 0
+    while j + 2 * width <= n:
+        v, w = load(x, j), load(x, j + width)
+        a, b = larger(v, a), larger(w, b)
+        s, s_lo = accumulate_logit(s, s_lo, v)
+        t, t_lo = accumulate_logit(t, t_lo, w)
+        j += 2 * width
+    while j < n:
+        k = min(width, n - j)
+        a = larger(load_some(x, j, k, -INF), a)
+        s, s_lo = accumulate_logit(s, s_lo, load_some(x, j, k, 0))
+        j += width
+    m = max_across(x, larger(a, b))
+    s, s_lo = add_pairs(s, s_lo, t, t_lo, m)
+    return m, *sum_across(x, s, s_lo, m)
 
 
 def label_losses(
-    weight: Number, z: Any, m: Number, s: Number, s_lo: Number, x_k: Number, offset: Number,
-    offset_lo: Number,
+    weight: Number, z: Any, n: int, smoothing: Pointer, m: Number, s: Number, s_lo: Number,
+    x_k: Number, offset: Number, offset_lo: Number, total: Number, total_lo: Number,
 ) -> Number:  # fmt: skip
-    """log(1 + s) + (m - x_k), and what the z-loss adds, times the weight."""
+    """log(1 + s) + (m - x_k), smoothed or not, and what the z-loss adds, times the weight."""
     t, t_lo = log_of_total(m, s, s_lo)
-    loss = label_loss(x_k, m, t, t_lo)
+    if smoothing is None:
+        loss = label_loss(x_k, m, t, t_lo)
+    else:
+        loss = label_loss_smoothed(
+            x_k, m, t, t_lo, total, total_lo, float(n),
+            smoothing[0], smoothing[1], smoothing[2], smoothing[3],
+        )  # fmt: skip
     if z is not None:
         z_loss, _ = z_term(m, s, s_lo, offset, offset_lo, *z)
         loss = loss + z_loss
@@ -181,33 +236,52 @@ def label_losses(
 
 
 def label_factors(
-    weight: Number, upstream: tuple[Number, ...], z: Any, m: Number, s: Number, s_lo: Number,
-    x_k: Number, offset: Number, offset_lo: Number,
+    weight: Number, upstream: tuple[Number, ...], z: Any, n: int, smoothing: Pointer, m: Number,
+    s: Number, s_lo: Number, x_k: Number, offset: Number, offset_lo: Number, _total: Number,
+    _total_lo: Number,
 ) -> tuple[tuple[Number, ...], Number]:  # fmt: skip
     """What all of a row's exponentials are scaled by, and the gradient at its label.
 
     `upstream` is what `gradient_factor` takes behind the weight.
     """
     r, r_lo = reciprocal_of_total(m, s, s_lo)
-    r, r_lo = times(r, r_lo, *gradient_factor(weight, *upstream))
+    factor, factor_lo = gradient_factor(weight, *upstream)
+    r, r_lo = times(r, r_lo, factor, factor_lo)
     e_k = unbiased_exp_minus(x_k, m)
-    d_k = label_gradient(equal(x_k, m), e_k, s, s_lo, r, r_lo)
+    z_slope = nothing(s)
     if z is not None:
         _, z_slope = z_term(m, s, s_lo, offset, offset_lo, *z)
-        d_k = d_k + scaled(e_k, *times_number(r, r_lo, z_slope))
+    if smoothing is None:
+        d_k = label_gradient(equal(x_k, m), e_k, s, s_lo, r, r_lo)
+        if z is not None:
+            d_k = d_k + scaled(e_k, *times_number(r, r_lo, z_slope))
+    else:
+        d_k = label_gradient_smoothed(
+            equal(x_k, m), e_k, s, s_lo, r, r_lo, z_slope, float(n),
+            smoothing[0], smoothing[1], smoothing[2], smoothing[3],
+        )  # fmt: skip
+    if z is not None:
         r, r_lo = times(r, r_lo, *plus_one(z_slope))
-    return scale_factors(r, r_lo, m), narrowed(d_k, m)
+    if smoothing is None:
+        return scale_factors(r, r_lo, m), narrowed(d_k, m)
+    before, r, _ = scale_factors(r + r_lo, r_lo * 0.0, m)
+    share, share_lo = times(factor, factor_lo, smoothing[2], smoothing[3])
+    return (before, r, narrowed(share + share_lo, m)), narrowed(d_k, m)
+
+
+_smooth_scale = map_row(gradient_smoothed)
 
 
 def label_apply(
     x: Pointer, room: Pointer, dx: Pointer, n: int, k: Number, factors: tuple[Number, ...],
-    d_k: Number, softcap: Any,
+    d_k: Number, smoothing: Pointer, softcap: Any,
 ) -> None:  # fmt: skip
     """The gradient of a row or tile, from its exponentials."""
-    if softcap is None:
-        scale_in_two_steps(either(room, dx), dx, n, factors)
-        put(dx, k, d_k)
+    e, out = either(room, dx), either(if_given(room, softcap), dx)
+    if smoothing is None:
+        scale_in_two_steps(e, out, n, factors)
     else:
-        scale_in_two_steps(room, room, n, factors)
-        put(room, k, d_k)
+        _smooth_scale(e, out, n, factors)
+    put(out, k, d_k)
+    if softcap is not None:
         transform_backward(room, x, dx, n, softcap)

@@ -1,7 +1,7 @@
 """What the kernels of softmax cross-entropy share: which rows count, and what changes the logits.
 
 There are three of them: `label_losses`, for a label in each row; `target_losses`, for probabilities
-of all classes; `index_losses`, for those of a few, and for labels under smoothing.
+of all classes; `index_losses`, for those of a few, and for smoothed labels of weighted classes.
 
 What changes the logits first, temperature and soft cap, is a pass of its own, from the row to room
 that is borrowed for it; then the room takes the row's place, and after a soft cap a last pass

@@ -100,7 +100,7 @@ def label_loss_if_small(
             return False, 0.0
     sums = np.empty((1, 2))
     denominator = float(n_rows)
-    given = (x, labels, nothing, 0, False, True)
+    given = (x, labels, nothing, 0, False, True, None)
     common = (nothing, denominator, np.ones(1), nothing, sums, dx, n_rows, None, None, None)
     call_kernel(kernel, 0, 1, given + common)
     return True, _mean(sums, denominator)

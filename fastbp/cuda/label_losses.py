@@ -121,11 +121,11 @@ def label_row(
 
     The exponentials are where `kept` is, unless that is None.
     """
-    of_row = label_reduce(x, room, kept, n, k, softcap, temperature)
+    of_row = label_reduce(x, room, kept, n, k, None, softcap, temperature)
     if dx is not None:
-        factors, d_k = label_factors(class_weight, upstream, z, *of_row)
+        factors, d_k = label_factors(class_weight, upstream, z, n, None, *of_row)
         apply(x, room, kept, dx, n, k, of_row[0], factors, d_k, softcap)
-    return label_losses(weight, z, *of_row)
+    return label_losses(weight, z, n, None, *of_row)
 
 
 def apply(
@@ -137,7 +137,7 @@ def apply(
         _exp_scaled(x, dx, n, (m, *factors))
         put(dx, k, d_k)
     else:
-        label_apply(x, room, dx, n, k, factors, d_k, softcap)
+        label_apply(x, room, dx, n, k, factors, d_k, None, softcap)
 
 
 # which rows count ---------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from ..elementary import (
     widen,
 )
 from .logits import ratio
-from .softmax import add_pairs, equal, logsumexp_pair, scaled
+from .softmax import accumulate, add_pairs, equal, logsumexp_pair, scaled
 
 
 def label_loss(x: Number, m: Number, t: Number, t_lo: Number) -> Number:
@@ -68,6 +68,11 @@ def z_of_class(weight: Number, z: Number, z_lo: Number | None = None) -> tuple[N
     if z_lo is None:
         return (z * weight,)
     return times_number(z, z_lo, weight)
+
+
+def nothing(s: Number) -> Number:
+    """0, if s is finite."""
+    return s * 0.0
 
 
 def plus_one(x: Number) -> Pair:
@@ -153,6 +158,54 @@ def target_loss(
     p, p_lo = times(u, u_lo, t, t_lo)
     y, y_lo = two_sum(p, d)
     return where(d == INFINITY, d + t, y + (y_lo + (p_lo + d_lo)))
+
+
+# The sum of float64 logits, which could overflow, is made of these.
+PART_OF_LOGIT = 2.0**-64
+
+
+def accumulate_logit(total: Number, total_lo: Number, x: Number) -> Pair:
+    """total + x, x in float64 being taken times PART_OF_LOGIT."""
+    return accumulate(total, total_lo, x if x.bits == 32 else x * PART_OF_LOGIT)
+
+
+def label_loss_smoothed(
+    x: Number, m: Number, t: Number, t_lo: Number, total: Number, total_lo: Number, n: Number,
+    keep: Number, keep_lo: Number, share: Number, share_lo: Number,
+) -> Number:  # fmt: skip
+    """log(1 + s) + keep·(m - x) + share·(n·m - Σx), x being the label's logit.
+
+    As with labels, three terms >= 0.
+    """
+    if m.bits == 32:
+        d, d_lo = fma(widen(m), n, -total) * share, total_lo
+    else:
+        p, p_lo = times(m * PART_OF_LOGIT, m * 0.0, n, n * 0.0)
+        d, d_lo = two_sum(p, -total)
+        part = 1.0 / PART_OF_LOGIT
+        d, d_lo = times(d, d_lo + (p_lo - total_lo), share * part, share_lo * part)
+    d, d_lo = accumulate_target_loss(d, d_lo, keep, keep_lo, m, x)
+    y, y_lo = two_sum(d, t)
+    return where(d == INFINITY, d + t, y + (y_lo + (t_lo + d_lo)))
+
+
+def label_gradient_smoothed(
+    is_maximum: Number, e: Number, s: Number, s_lo: Number, r: Number, r_lo: Number, z: Number,
+    n: Number, keep: Number, keep_lo: Number, share: Number, share_lo: Number,
+) -> Number:  # fmt: skip
+    """(e·(Σu - u) - u·(1 + s - e))·(r + r_lo) for the label's e: u is keep + share, Σu is 1 + z."""
+    u, u_lo = two_sum(keep, share)
+    others, others_lo = times(share, share_lo, n - 1.0, n * 0.0)
+    rest, rest_lo = others_of_total(is_maximum, e, s, s_lo)
+    d = target_difference(
+        e, u, u_lo + (keep_lo + share_lo), rest, rest_lo, others, z + others_lo, r
+    )
+    return scaled(d, r, r_lo)
+
+
+def gradient_smoothed(e: Number, before: Number, r: Number, share: Number) -> Number:
+    """p - share, times the row's weight, for any other class; see `scale_factors`."""
+    return fma(e * before, r, -share)
 
 
 def biased_total(s: Number, s_lo: Number, like: Number) -> Pair:

@@ -5,8 +5,8 @@ is log(1 + s) + (m - x_k), and its gradient e_j / (1 + s), at the label less 1, 
 sum of the other e / (1 + s). Neither cancels: a row that is sure of its label still has a loss and
 a gradient, where -log(softmax) and p - 1 are 0.
 
-a. Labels alone have a kernel of their own. Probabilities, and labels under smoothing, give every
-   class a weight u_c and take the general one.
+a. Labels have a kernel of their own, as under smoothing all classes but the label's have the same
+   weight. Probabilities, and smoothed labels of weighted classes, give every class a weight u_c.
 b. Class and sample weights of a label multiply the row; so the row's last factor holds them, the
    incoming gradient, the denominator of the mean, and the total.
 c. Rows go in blocks, each of which adds up its own losses: how many depends on the shape alone, so
@@ -362,9 +362,12 @@ def _kernel(p: RowLoss, dloss: Array, dx: Array | None) -> tuple[Kernel, Any, tu
     key = (p.logits.dtype.char, dloss.dtype.char, dx is None, *(o is None for o in _transform(p)))
     if probabilities is not None:
         return target_blocks, (*key, weight is None), (p.x, probabilities, weight, smoothing)
-    if indices is not None and given is None and smoothing is None:
+    # (A share so small that it is 0 would make NaN of -inf.)
+    shared = smoothing is None or (weight is None and smoothing[2] > 0.0)
+    if indices is not None and given is None and shared:
         labels = indices[:, 0]
-        return label_blocks, (*key, labels.dtype.char), (p.x, labels, p.class_weight, *skipped)
+        arguments = p.x, labels, p.class_weight, *skipped, smoothing
+        return label_blocks, (*key, labels.dtype.char, smoothing is None), arguments
     options = indices, given, weight, smoothing
     key = (*key, *(None if o is None else o.dtype.char for o in options))
     return index_blocks, key, (p.x, *options, *skipped)

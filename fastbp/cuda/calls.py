@@ -181,11 +181,22 @@ def again(key: Any, views: list[View]) -> bool:
 # what public functions call -----------------------------------------------------------------------
 
 
-def map_rows(kernel: Kernel, arrays: dict[str, Any], axis: Axis, out: Any) -> Any:
-    """A result shaped as the first of the arrays, from the rows of all of them."""
+def map_rows(
+    kernel: Kernel,
+    arrays: dict[str, Any],
+    axis: Axis,
+    out: Any,
+    of_16_bits: Kernel | None = None,
+) -> Any:
+    """A result shaped as the first of the arrays, from the rows of all of them.
+
+    Numbers of 16 bits may have a kernel of their own.
+    """
     views = views_of(arrays)
     name, x = next(iter(views.items()))
     dtype, axes = as_values(x, name), as_axes(axis, x.ndim, name)
+    if of_16_bits is not None and dtype in HALVES:
+        kernel = of_16_bits
     result = new_like(x, dtype) if out is None else as_out(out, x.shape, dtype, views, 1)
     given = [*views.values(), result]
     key = key_of(kernel, axes, given)

@@ -5,8 +5,6 @@ the rows: one for each group of threads, each of them as far behind a multiple o
 in the GPU's memory, so that both sides of a copy are aligned alike.
 """
 
-from typing import Any
-
 from collections.abc import Callable
 from typing import Any
 

@@ -102,19 +102,22 @@ def map_elements_of_two(kernel: Kernel, a: Any, b: Any, names: str, out: Array |
     return result
 
 
-def map_rows_of_one(kernel: Kernel, x: Any, axis: Axis, out: Array | None) -> Array:
+def map_rows_of_one(
+    kernel: Kernel, x: Any, axis: Axis, out: Array | None, of_16_bits: Kernel
+) -> Array:
     """`map_rows` for one input, likewise."""
     if type(x) is np.ndarray and x.ndim == 2 and axis == -1:
         result = small_result(kernel, x.shape[0], (x,), out)
         if result is not None:
             return result
     if is_on_device(x):
-        on_device: Array = on_gpu().map_rows(kernel, {"x": x}, axis, out)
+        on_device: Array = on_gpu().map_rows(kernel, {"x": x}, axis, out, of_16_bits)
         return on_device
     x = as_values(x, "x")
-    result = map_rows(kernel, {"x": x}, axis, out)
+    used = kernel if x.dtype.itemsize > 2 else of_16_bits
+    result = map_rows(used, {"x": x}, axis, out)
     if x.ndim == 2:
-        remember(map_if_small, kernel, x.dtype.char, (x, x))
+        remember(map_if_small, used, x.dtype.char, (x, x), called=kernel)
     return result
 
 

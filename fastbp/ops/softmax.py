@@ -17,6 +17,7 @@ from ..arrays import Array, put_back, rows_of, rows_to_write, views_of
 from ..checks import as_axes, as_values, like_first, out_or_new, same_shape
 from ..cpu.origins import when_long
 from ..cpu.panels import spread_panels
+from ..cpu.quick_rows import quick_softmax_row, quick_total_of_row
 from ..cpu.row_kernels import (
     each_row,
     each_row_in_groups,
@@ -42,6 +43,7 @@ from ..elementary import INFINITY, Pair, narrowed, split
 from ..formulas.softmax import (
     add_pairs,
     log_of_total,
+    log_softmax_quickly,
     reciprocal_of_total,
     unbiased,
 )
@@ -116,7 +118,7 @@ def softmax(
     array([0.09  , 0.2447, 0.6652])
     """
     if where is None:
-        return map_rows_of_one(softmax_rows, x, axis, out)
+        return map_rows_of_one(softmax_rows, x, axis, out, softmax_rows_of_16_bits)
     return map_rows_where(softmax_rows_where, x, where, axis, out)
 
 
@@ -143,9 +145,10 @@ def reciprocal_of_row(m: Number, s: Number, s_lo: Number) -> Pair:
 
 softmax_rows = each_row(softmax_row)
 # Of a row too long for a GPU's chip, exponentials are computed twice rather than kept.
-when_long(
-    softmax_rows, "each_row_in_groups", total_of_row, reciprocal_of_row, map_row(softmax_formula)
-)
+_softmax_again = "each_row_in_groups", total_of_row, reciprocal_of_row, map_row(softmax_formula)
+softmax_rows_of_16_bits = each_row(quick_softmax_row)
+when_long(softmax_rows, *_softmax_again)
+when_long(softmax_rows_of_16_bits, *_softmax_again)
 softmax_rows_where = each_row_where(softmax_row, 0.0)
 
 
@@ -249,7 +252,7 @@ def log_softmax(
     array([-4.00000000e+01, -4.24835426e-18])
     """
     if where is None:
-        return map_rows_of_one(log_softmax_rows, x, axis, out)
+        return map_rows_of_one(log_softmax_rows, x, axis, out, log_softmax_rows_of_16_bits)
     return map_rows_where(log_softmax_rows_where, x, where, axis, out)
 
 
@@ -269,6 +272,9 @@ def log_of_row(m: Number, s: Number, s_lo: Number) -> Pair:
 
 
 log_softmax_rows = each_row_in_groups(total_of_row, log_of_row, _log_softmax)
+log_softmax_rows_of_16_bits = each_row_in_groups(
+    quick_total_of_row, log_of_row, map_row(log_softmax_quickly)
+)
 log_softmax_rows_where = each_row_where(log_softmax_row, -INFINITY)
 
 

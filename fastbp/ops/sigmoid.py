@@ -8,14 +8,8 @@ from ..arrays import Array
 from ..cpu import elementwise
 from ..formulas.sigmoid import (
     log_sigmoid as log_sigmoid_formula,
-)
-from ..formulas.sigmoid import (
     log_sigmoid_backward as log_sigmoid_backward_formula,
-)
-from ..formulas.sigmoid import (
     sigmoid as sigmoid_formula,
-)
-from ..formulas.sigmoid import (
     sigmoid_backward_of_input,
     sigmoid_backward_of_output,
     sigmoid_quickly,

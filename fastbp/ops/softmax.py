@@ -43,27 +43,15 @@ from ..elementary import INFINITY, Pair, narrowed, split
 from ..formulas.softmax import (
     add_pairs,
     log_of_total,
-    log_softmax_quickly,
-    reciprocal_of_total,
-    unbiased,
-)
-from ..formulas.softmax import (
     log_softmax as log_softmax_formula,
-)
-from ..formulas.softmax import (
     log_softmax_backward as log_softmax_backward_formula,
-)
-from ..formulas.softmax import (
+    log_softmax_quickly,
     logsumexp as logsumexp_formula,
-)
-from ..formulas.softmax import (
     logsumexp_backward as logsumexp_backward_formula,
-)
-from ..formulas.softmax import (
+    reciprocal_of_total,
     softmax as softmax_formula,
-)
-from ..formulas.softmax import (
     softmax_backward as softmax_backward_formula,
+    unbiased,
 )
 from .calls import (
     Axis,

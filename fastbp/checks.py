@@ -155,6 +155,21 @@ def bad_label(indices: Array, bad: int, rows_shape: tuple[int, ...], n_classes: 
     return f"targets has label {label}{place}; expected 0 to {n_classes - 1}"
 
 
+def no_class(label: Any, i: int, n_classes: int) -> Exception:
+    """The error about the label of row i, an integer or a float, which is none of the classes."""
+    if label != np.floor(label) or np.isinf(label):
+        return ValueError(f"labels has {label} at row {i}; expected whole numbers")
+    whole = str(label).removesuffix(".0")
+    return IndexError(f"labels has label {whole} at row {i}; expected 0 to {n_classes - 1}")
+
+
+def no_fraction(label: Any, bad: int, shape: tuple[int, ...]) -> Exception:
+    """The error about the label that is at that place among all of them, and not 0 to 1."""
+    where = [int(i) for i in np.unravel_index(bad, shape)] if shape else []
+    place = f" at {where[0] if len(where) == 1 else tuple(where)}" if where else ""
+    return ValueError(f"labels has {label}{place}; expected 0 to 1")
+
+
 def one_of(value: Any, name: str, allowed: tuple[str, ...]) -> str:
     """A word out of a few."""
     if value not in allowed:

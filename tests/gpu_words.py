@@ -420,3 +420,22 @@ def _least_across(p, k):
         return Number(np.minimum(a.value, b.value))
 
     return int(across(p, less, (Number(np.int64(k)),), [2**63 - 1])[0].value)
+
+
+# labels -------------------------------------------------------------------------------------------
+
+
+@means(words.class_at)
+def _class_at(labels, i, n):
+    v = _value(labels, i)
+    return int(v) if 0 <= v < n and v == int(v) else -1
+
+
+@means(words.is_fraction)
+def _is_fraction(numbers, i):
+    return bool(0 <= _value(numbers, i) <= 1)
+
+
+def _value(p, i):
+    v = p.read(i)
+    return v.value if type(v) is Number else v

@@ -8,26 +8,59 @@ from halves import half
 from numpy.testing import assert_array_equal
 
 import fastbp
+from fastbp import reference
 from fastbp.cuda import element_calls, losses, run
 from fastbp.testing import OPS
 
 inf, nan = np.inf, np.nan
 DTYPES = ("float32", "float64", "float16", "bfloat16")
-SHAPES = {run.TILE: (40, 7), run.WARP: (5, 70), run.BLOCK: (3, 133), run.LONG: (3, 133)}
+# A few rows more than blocks have at once, and more columns than a group has threads.
+SHAPES = {run.TILE: (34, 5), run.WARP: (3, 40), run.BLOCK: (2, 70), run.LONG: (3, 70)}
+REGIMES = list(SHAPES)
 
 with_grad = fastbp.softmax_cross_entropy_with_grad
-on_each_regime = pytest.mark.parametrize("regime", SHAPES, ids=lambda r: r.name)
-dtypes = pytest.mark.parametrize("dtype", DTYPES)
-VARIANTS = [
-    name for name in OPS
-    if name.startswith("softmax_cross_entropy") and "grad_hess" not in name
-]  # fmt: skip
-OF_PROBABILITIES = [name for name in OPS if name.startswith("cross_entropy")]
+on_each_regime = pytest.mark.parametrize("regime", REGIMES, ids=lambda r: r.name)
+
+
+def by_options(*functions):
+    """What the table has of these functions, by their options."""
+    found = {}
+    for name in OPS:
+        function, _, options = name.partition("[")
+        if function in functions:
+            found.setdefault(options, []).append(name)
+    return list(found.values())
+
+
+def in_turn(variants):
+    """A case for all options in each regime, of float32, and one of float64.
+
+    The functions take turns, and the regimes with float64.
+    """
+    cases = {}
+    for i, names in enumerate(variants):
+        for j, regime in enumerate(REGIMES):
+            cases[names[(i + j) % len(names)], regime] = ["float32"]
+        j = i % len(REGIMES)
+        cases[names[(i + j) % len(names)], REGIMES[j]] += ["float64"]
+    return [
+        pytest.param(name, regime, kinds, id=f"{name}-{regime.name}")
+        for (name, regime), kinds in cases.items()
+    ]
+
+
+def of_function(name):
+    return [name, f"{name}_with_grad", f"{name}_backward"]
+
+
+OF_ROWS = by_options(*of_function("softmax_cross_entropy"))
+OF_PROBABILITIES = by_options(*of_function("cross_entropy"))
 OF_ELEMENTS = [
-    name for name in OPS
-    if name.startswith(("sigmoid_cross_entropy", "squared_error", "binary_cross_entropy"))
-    and "grad_hess" not in name
-]  # fmt: skip
+    name
+    for loss in ("sigmoid_cross_entropy", "squared_error", "binary_cross_entropy")
+    for names in by_options(*of_function(loss))
+    for name in names
+]
 
 
 @pytest.fixture
@@ -55,50 +88,82 @@ def call(function, *args, **named):
     return to_host(function(*map(on_device, args), **named))
 
 
-@on_each_regime
-@pytest.mark.parametrize("name", VARIANTS)
-def test_table(gpu, name, regime):
-    run_table(gpu, name, regime)
+@pytest.mark.parametrize(("name", "regime", "kinds"), in_turn(OF_ROWS))
+def test_table(gpu, name, regime, kinds):
+    run_table(gpu, name, regime, kinds)
 
 
-def run_table(gpu, name, regime):
+def run_table(gpu, name, regime, kinds):
     """What the table of operations promises of CPUs holds here."""
     gpu(regime)
     operation = OPS[name]
-    for dtype in DTYPES[:2]:
-        given = operation.inputs(np.random.default_rng(3), SHAPES[regime], np.dtype(dtype))
+    for dtype in kinds:
+        given = operation.inputs(np.random.default_rng(3), SHAPES[regime], half(dtype))
         result = call(operation.function, *given.args, **given.kwargs)
         assert operation.measure(given, result) <= operation.promise_of(result)
 
 
-@on_each_regime
-@pytest.mark.parametrize("name", OF_PROBABILITIES)
-def test_table_of_probabilities(gpu, name, regime):
-    run_table(gpu, name, regime)
+@pytest.mark.parametrize(("name", "regime", "kinds"), in_turn(OF_PROBABILITIES))
+def test_table_of_probabilities(gpu, name, regime, kinds):
+    run_table(gpu, name, regime, kinds)
 
 
 @pytest.mark.parametrize("name", OF_ELEMENTS)
 def test_table_of_elements(gpu, monkeypatch, name):
     monkeypatch.setattr(element_calls, "PER_BLOCK", 64)
-    run_table(gpu, name, run.TILE)
+    run_table(gpu, name, run.TILE, DTYPES[:2])
+
+
+KINDS_OF_ROWS = [  # which of the kernels, and with what
+    ("labels", {}),
+    ("labels", {"softcap": 15.0, "z_loss": 0.02}),
+    ("labels", {"label_smoothing": 0.1}),
+    ("probabilities", {}),
+]
 
 
 @on_each_regime
 @pytest.mark.parametrize("dtype", DTYPES[2:])
-@pytest.mark.parametrize(
-    "options", [{}, {"softcap": 15.0, "z_loss": 0.02}, {"label_smoothing": 0.1}]
-)
-def test_halves(gpu, dtype, regime, options):
+def test_halves(gpu, dtype, regime):
+    """They are computed as float32, and the gradient is rounded once."""
     gpu(regime)
+    turn = REGIMES.index(regime) + DTYPES.index(dtype)
+    kind, options = KINDS_OF_ROWS[turn % len(KINDS_OF_ROWS)]
     rng = np.random.default_rng(4)
     x = rng.normal(size=SHAPES[regime]).astype(half(dtype))
     labels = rng.integers(0, x.shape[1], len(x))
-    loss, dx = call(with_grad, x, labels, **options)
-    wide_loss, wide = call(with_grad, x.astype(np.float32), labels, **options)
+    targets = {"labels": labels, "probabilities": np.eye(x.shape[1], dtype=x.dtype)[labels]}[kind]
+    loss, dx = call(with_grad, x, targets, **options)
+    wide = targets if kind == "labels" else targets.astype(np.float32)
+    wide_loss, wide_dx = call(with_grad, x.astype(np.float32), wide, **options)
     assert loss.dtype == np.float32
     assert_array_equal(loss, wide_loss)
     assert dx.dtype == x.dtype
-    assert_array_equal(dx, wide.astype(x.dtype))
+    assert_array_equal(dx, wide_dx.astype(x.dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES[2:])
+@pytest.mark.parametrize(
+    "name", ["cross_entropy_backward[labels]", "cross_entropy_backward[probabilities,rows]",
+             "sigmoid_cross_entropy_with_grad[soft,weights]",
+             "squared_error_with_grad[whole]", "binary_cross_entropy_backward[hard]"],
+)  # fmt: skip
+def test_halves_of_other_losses(gpu, name, dtype):
+    gpu(run.TILE)
+    given = OPS[name].inputs(np.random.default_rng(3), SHAPES[run.TILE], half(dtype))
+    result = call(OPS[name].function, *given.args, **given.kwargs)
+    args = [a.astype(np.float32) if a.dtype == half(dtype) else a for a in given.args]
+    named = {k: v.astype(np.float32) if isinstance(v, np.ndarray) else v
+             for k, v in given.kwargs.items()}  # fmt: skip
+    wide = call(OPS[name].function, *args, **named)
+    result, wide = (r[-1] if isinstance(r, tuple) else r for r in (result, wide))
+    assert result.dtype == half(dtype)
+    assert_array_equal(result, wide.astype(result.dtype))
+
+
+def exact(x, targets, **options):
+    """The loss and its gradient by the reference, of float64."""
+    return reference.softmax_cross_entropy_with_grad(x.astype(np.float64), targets, **options)
 
 
 @on_each_regime
@@ -112,33 +177,34 @@ def test_special_values(gpu, regime):
     x[6, :2] = 3e38, -3e38
     labels = np.array([1, 2, 3, 1, 0, 0, 1, 2, 3])
     loss, dx = call(with_grad, x, labels, reduction="none")
-    expected, gradient = with_grad(x, labels, reduction="none")
+    expected, gradient = exact(x, labels, reduction="none")
+    with np.errstate(over="ignore"):
+        expected = expected.astype(np.float32)
     np.testing.assert_allclose(loss, expected, rtol=3e-7)
     np.testing.assert_allclose(dx, gradient, rtol=5e-7, atol=1e-44)
 
 
-@on_each_regime
-@pytest.mark.parametrize("label_type", ["int8", "uint8", "int32", "uint64"])
+@pytest.mark.parametrize(
+    ("regime", "label_type"), zip(REGIMES, ["int8", "uint8", "int32", "uint64"], strict=True)
+)
 def test_labels_that_do_not_count(gpu, regime, label_type):
     gpu(regime)
     rng = np.random.default_rng(6)
     x = rng.normal(size=(9, SHAPES[regime][1])).astype(np.float32)
     labels = np.array([1, 2, 100, 3, 101, 0, 101, 2, 3], label_type)
     x[2], x[4] = nan, nan
+    x = x[:, :-1]
     with pytest.raises(IndexError, match="label 100 at row 2; expected 0 to"):
-        call(with_grad, x[:, :50], labels, ignore_index=101)
-    for option in ("nan", "ignore"):
-        given = {"ignore_index": 101, "on_bad_label": option}
-        n = x[:, :50] if regime is not run.TILE else x
-        for reduction in ("mean", "none", "sum"):
-            loss, dx = call(with_grad, n, labels, reduction=reduction, **given)
-            expected, gradient = with_grad(n, labels, reduction=reduction, **given)
-            np.testing.assert_allclose(loss, expected, rtol=5e-7)
-            np.testing.assert_allclose(dx, gradient, rtol=1e-6)
+        call(with_grad, x, labels, ignore_index=101)
+    for option, reduction in [("nan", "mean"), ("nan", "none"), ("ignore", "mean")]:
+        given = {"ignore_index": 101, "on_bad_label": option, "reduction": reduction}
+        loss, dx = call(with_grad, x, labels, **given)
+        expected, gradient = exact(x, labels, **given)
+        np.testing.assert_allclose(loss, expected, rtol=5e-7)
+        np.testing.assert_allclose(dx, gradient, rtol=1e-6)
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("reduction", "weighted"), [("mean", True), ("mean", False), ("sum", True)])
 def test_many_rows(gpu, monkeypatch, reduction, weighted):
     """More than one block sums."""
     gpu(run.TILE)
@@ -150,7 +216,7 @@ def test_many_rows(gpu, monkeypatch, reduction, weighted):
     targets = np.eye(3, dtype=np.float32)[labels]
     for t in (labels, targets):
         loss, dx = call(with_grad, x, t, reduction=reduction, **given)
-        expected, gradient = with_grad(x, t, reduction=reduction, **given)
+        expected, gradient = exact(x, t, reduction=reduction, **given)
         np.testing.assert_allclose(loss, expected, rtol=2e-7)
         np.testing.assert_allclose(dx, gradient, rtol=5e-7)
     labels[40] = 3
@@ -178,12 +244,15 @@ def test_upstream(gpu):
     x = rng.normal(size=(5, 4)).astype(np.float32)
     labels = rng.integers(0, 4, 5)
     backward = fastbp.softmax_cross_entropy_backward
+    expected = reference.softmax_cross_entropy_backward
     for dloss in (0.1, np.array(0.5, np.float32)):
         dx = call(backward, dloss, x, labels)
-        np.testing.assert_allclose(dx, backward(dloss, x, labels), rtol=5e-7)
+        gradient = expected(float(dloss), x.astype(np.float64), labels)
+        np.testing.assert_allclose(dx, gradient, rtol=5e-7)
     dloss = rng.normal(size=5).astype(np.float32)
     dx = call(backward, dloss, x, labels, reduction="none")
-    np.testing.assert_allclose(dx, backward(dloss, x, labels, reduction="none"), rtol=5e-7)
+    gradient = expected(dloss, x.astype(np.float64), labels, reduction="none")
+    np.testing.assert_allclose(dx, gradient, rtol=5e-7)
     with pytest.raises(TypeError, match="expected an array on the GPU"):
         call(backward, 1.0, x, labels, reduction="none")
 
@@ -195,7 +264,7 @@ def test_axis_and_out(gpu):
     labels = rng.integers(0, 4, (3, 5)).astype(np.uint8)
     given, on_gpu = Array(x), Array(labels)
     loss, dx = with_grad(given, on_gpu, axis=1, out=given)
-    expected, gradient = with_grad(x, labels, axis=1)
+    expected, gradient = exact(x, labels, axis=1)
     assert dx is given
     np.testing.assert_allclose(loss.values, expected, rtol=5e-7)
     np.testing.assert_allclose(dx.values, gradient, rtol=5e-7)

@@ -77,6 +77,14 @@ def least_across(p: Pointer, k: int) -> int:  # type: ignore[empty-body]
     """The least of the integers that the threads of the group have."""
 
 
+def class_at(labels: Pointer, i: int, n: int) -> int:  # type: ignore[empty-body]
+    """labels[i], an integer of any width or a float; -1 if it is none of the integers 0 … n - 1."""
+
+
+def is_fraction(numbers: Pointer, i: int) -> bool:  # type: ignore[empty-body]
+    """Whether numbers[i], integers or floats, is 0 to 1."""
+
+
 # what those are made of ---------------------------------------------------------------------------
 
 

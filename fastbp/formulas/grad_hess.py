@@ -21,8 +21,9 @@ from .cross_entropy import others_of_total
 from .sigmoid import one_plus, slope_of
 from .softmax import scaled
 
-# Where a Hessian's factor is smaller, multiplying it by UNBIAS would lose digits.
-TINY = {32: 0.0, 64: 2.0**-388}
+# Where a Hessian's factor is smaller, multiplying it by UNBIAS would lose digits. (The float64 of
+# float32's sums has digits enough.)
+TINY = {32: 2.0**-36, 64: 2.0**-388}
 
 
 def grad_hess_factors(
@@ -37,7 +38,7 @@ def grad_hess_factors(
     g, g_lo = times(r, r_lo, weight, weight * 0.0)
     h, h_lo = times(g, g_lo, r, r_lo)
     h, h_lo = times(h, h_lo, share, share_lo)
-    tiny = abs(h) < TINY[like.bits]
+    tiny = abs(h) < (0.0 if like.has_wider else TINY[like.bits])
     unbias = UNBIAS[like.bits]
     before, after = where(tiny, literal(unbias, h), 1.0), where(tiny, literal(1.0, h), unbias)
     return g, g_lo, h, h_lo, before, after

@@ -92,3 +92,44 @@ def _least_across(p: Row, k: types.Type) -> Any:
         return fold_group(b, p.group, [k_], [I64(2**63 - 1)], less)[0]
 
     return signature(types.int64, p, types.int64), write
+
+
+@word(words.class_at)
+def _class_at(labels: Row, i: types.Type, n: types.Type) -> Any:
+    def write(context: Any, b: ir.IRBuilder, p: Any, i_: ir.Value, n_: ir.Value) -> ir.Value:
+        v = load_one(b, p, i_, labels.dtype)
+        whole = ir.IntType(1)(1)
+        if isinstance(v.type, ir.IntType):
+            k = as_64_bits(b, v, labels.dtype)
+        else:
+            # So small that an integer can hold it; of float32 the number of classes may be none.
+            small = b.and_(
+                b.fcmp_ordered(">=", v, v.type(0.0)), b.fcmp_ordered("<", v, v.type(2.0**62))
+            )
+            v = b.select(small, v, v.type(0.0))
+            k = b.fptosi(v, I64)
+            whole = b.and_(small, b.fcmp_ordered("==", b.sitofp(k, v.type), v))
+        # A negative label, and one beyond all of int64, is a large unsigned number.
+        return b.select(b.and_(whole, b.icmp_unsigned("<", k, n_)), k, I64(-1))
+
+    return signature(types.int64, labels, types.int64, types.int64), write
+
+
+@word(words.is_fraction)
+def _is_fraction(numbers: Row, i: types.Type) -> Any:
+    def write(context: Any, b: ir.IRBuilder, p: Any, i_: ir.Value) -> ir.Value:
+        v = load_one(b, p, i_, numbers.dtype)
+        if isinstance(v.type, ir.IntType):
+            return b.icmp_unsigned("<=", v, v.type(1))
+        return b.and_(
+            b.fcmp_ordered(">=", v, v.type(0.0)), b.fcmp_ordered("<=", v, v.type(1.0))
+        )
+
+    return signature(types.boolean, numbers, types.int64), write
+
+
+def as_64_bits(b: ir.IRBuilder, v: ir.Value, dtype: types.Integer) -> ir.Value:
+    """An integer with its sign, if it has one."""
+    if dtype.bitwidth == 64:
+        return v
+    return b.sext(v, I64) if dtype.signed else b.zext(v, I64)

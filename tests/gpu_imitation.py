@@ -16,7 +16,7 @@ from halves import half
 from fastbp.cuda import arrays, driver, run
 from fastbp.cuda.arrays import Library, View
 
-MULTIPROCESSORS = 2
+MULTIPROCESSORS = 1  # so that a block has several long rows
 FEWER_THREADS = {"tile": 32, "warp": 64, "block": 64, "long": 64}
 
 memory = {}  # address -> the bytes that begin there
@@ -37,6 +37,13 @@ class Array:
 
     shape = property(lambda self: self.values.shape)
     dtype = property(lambda self: self.values.dtype)
+
+    @property
+    def T(self):  # noqa: N802
+        """The same memory, its axes exchanged."""
+        other = object.__new__(Array)
+        other.values = self.values.T
+        return other
 
     @property
     def __cuda_array_interface__(self):

@@ -44,10 +44,12 @@ DEVICES = {
 # fmt: off
 MOST_REGISTERS = {
     "fastbp_each_row_softmax_row": (64, 104, 64),
+    "fastbp_each_row_quick_softmax_row": (0, 0, 64),  # of 16 bits alone
+    "fastbp_each_row_reduced_mapped_log_softmax_quickly_log_of_row_quick_total_of_row": (0, 0, 56),
     "fastbp_each_row_reduced_mapped_softmax_reciprocal_of_row_total_of_row": (56, 96, 56),
-    "fastbp_each_two_rows_softmax_backward_row": (56, 72, 56),
+    "fastbp_each_two_rows_mapped_softmax_backward_sums_of_short": (56, 72, 56),
     "fastbp_each_row_reduced_mapped_log_softmax_log_of_row_total_of_row": (64, 104, 56),
-    "fastbp_each_two_rows_log_softmax_backward_row": (48, 72, 56),
+    "fastbp_each_two_rows_mapped_log_softmax_backward_sums_of_log_softmax": (48, 72, 56),
     "fastbp_each_row_to_number_logsumexp_row": (56, 112, 56),
     "fastbp_each_row_with_two_numbers_mapped_logsumexp_backward": (56, 80, 56),
     "fastbp_map_one_sigmoid": (48, 48, 48),

@@ -97,9 +97,7 @@ def sigmoid_grad_hess_elements(
 # bad labels ---------------------------------------------------------------------------------------
 
 
-def bad_classes(
-    labels: Pointer, n_rows: int, per_block: int, n_classes: int, bad: Pointer
-) -> None:
+def bad_classes(labels: Pointer, n_rows: int, per_block: int, n_classes: int, bad: Pointer) -> None:
     """For each block's rows the first whose label is none of the classes; NO_ROW without one."""
     found = NO_ROW
     for i in range(

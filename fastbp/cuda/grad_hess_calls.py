@@ -74,11 +74,11 @@ def softmax_grad_hess(arrays: dict[str, Any], hessian: str, layout: str) -> tupl
         as_values(weight, "sample_weight")
         same_shape(shaped(weight), "sample_weight", (n_rows,), "labels")
 
-    place, of_sums = place_of(list(views.values())), type_of_sums(dtype)
-    given, labels_owner = numbers_to_read(labels, labels.dtype, place)
-    refuse_bad_classes(given, n_rows, n_classes, margins, place)
+    of_sums = type_of_sums(dtype)
     grad, hess = (result_like(margins, x, layout, of_sums) for _ in range(2))
     place = place_of([*views.values(), grad.whole, hess.whole])
+    given, labels_owner = numbers_to_read(labels, labels.dtype, place)
+    refuse_bad_classes(given, n_rows, n_classes, margins, place)
     if x.size:
         weights, weights_owner = None, None
         if weight is not None:
@@ -133,11 +133,13 @@ def result_like(margins: View, x: View, layout: str, dtype: str) -> Result:
     if margins.ndim == 1:
         flat = new((margins.size,), dtype, margins)
         return Result(flat, turned(flat, n_rows), turned=False)
-    if layout == "classes" and not is_by_class(x):
-        made = new((n_classes, n_rows), dtype, margins)
-        return Result(made, made.permuted((1, 0)), turned=True)
-    made = new_like(margins, dtype)
-    return Result(made, made, turned=False)
+    by_class = is_by_class(x)
+    if by_class or layout == "rows":
+        made = new_like(margins, dtype)
+        if not by_class or is_by_class(made):
+            return Result(made, made, turned=False)
+    made = new((n_classes, n_rows), dtype, margins)
+    return Result(made, made.permuted((1, 0)), turned=True)
 
 
 def launch(
@@ -147,12 +149,7 @@ def launch(
     """The kernel for rows, or that for columns, if rows are short and numbers of a class lie so."""
     n_rows, n_classes = x.shape
     columns = [rows_of(a.permuted((1, 0)), (1,)) for a in (x, grad.matrix, hess.matrix)]
-    if (
-        is_by_class(x)
-        and x.dtype == dtype
-        and n_classes <= LONGEST_IN_TILE
-        and None not in columns
-    ):
+    if is_by_class(x) and x.dtype == dtype and n_classes <= LONGEST_IN_TILE and None not in columns:
         shape = run.geometry(TILE, n_rows, n_classes, 2, dtype)
         arguments = (columns[0], labels, weights, *convention_of, *columns[1:])
         most = run.most_threads(dtype, TILE)
@@ -160,9 +157,7 @@ def launch(
         return
     rows, owner = rows_to_read(x, (1,), dtype, place)
     (g, g_written), (h, h_written) = (result_rows(a.matrix, (1,), place) for a in (grad, hess))
-    run.launch_rows(
-        grad_hess_rows, 2, dtype, place, rows, labels, weights, *convention_of, g, h
-    )
+    run.launch_rows(grad_hess_rows, 2, dtype, place, rows, labels, weights, *convention_of, g, h)
     put_back(g_written, grad.matrix, (1,), place)
     put_back(h_written, hess.matrix, (1,), place)
     del owner
@@ -191,10 +186,10 @@ def sigmoid_grad_hess(arrays: dict[str, Any]) -> tuple[Any, Any]:
         as_values(weight, "sample_weight")
         broadcast(outline(weight), "sample_weight", margins.shape, "margins")
 
-    place, of_sums = place_of(list(views.values())), type_of_sums(dtype)
-    refuse_bad_fractions(labels, margins, place)
+    of_sums = type_of_sums(dtype)
     grad, hess = new_like(margins, of_sums), new_like(margins, of_sums)
     place = place_of([*views.values(), grad, hess])
+    refuse_bad_fractions(labels, margins, place)
     n, everything = margins.size, tuple(range(margins.ndim))
     if n:
         # Numbers of 16 bits are read as they are, whatever they are computed with.

@@ -328,12 +328,15 @@ def _compiled(
 
 
 def plain_name(kernel: Kernel) -> str:
-    """What a compiled kernel is called, as profilers show it: its factory and its functions."""
+    """What a compiled kernel is called, as profilers show it: its factory and its functions.
+
+    But for `store`, with which what maps a row writes as a rule.
+    """
     from ..cpu.run import full_name
 
     parts = re.split(r"[(,]", full_name(kernel).replace(".<locals>.kernel", ""))
     words = [re.sub(r"\W", "_", part.rpartition(".")[2]).strip("_") for part in parts]
-    return "_".join(["fastbp", *filter(None, words)])
+    return "_".join(["fastbp", *(word for word in words if word not in {"", "store"})])
 
 
 @cache

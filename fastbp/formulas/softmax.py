@@ -47,7 +47,7 @@ def accumulate(total: Number, total_lo: Number, x: Number) -> Pair:
 
 def accumulate_product(total: Number, total_lo: Number, a: Number, b: Number) -> Pair:
     """total + a·b."""
-    if a.bits == 32:
+    if a.has_wider:
         return fma(widen(a), widen(b), total), total_lo
     p, p_lo = times(a, a * 0.0, b, b * 0.0)
     total, error = two_sum(total, p)

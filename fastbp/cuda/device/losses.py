@@ -121,9 +121,7 @@ def _is_fraction(numbers: Row, i: types.Type) -> Any:
         v = load_one(b, p, i_, numbers.dtype)
         if isinstance(v.type, ir.IntType):
             return b.icmp_unsigned("<=", v, v.type(1))
-        return b.and_(
-            b.fcmp_ordered(">=", v, v.type(0.0)), b.fcmp_ordered("<=", v, v.type(1.0))
-        )
+        return b.and_(b.fcmp_ordered(">=", v, v.type(0.0)), b.fcmp_ordered("<=", v, v.type(1.0)))
 
     return signature(types.boolean, numbers, types.int64), write
 

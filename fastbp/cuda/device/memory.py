@@ -7,7 +7,7 @@ from llvmlite import ir
 from numba import types
 from numba.core.typing.templates import signature
 
-from ...cpu.halves import BFLOAT16, FLOAT16, I16, from_float32
+from ...cpu.halves import BFLOAT16, FLOAT16, I16, Half, from_float32
 from ...cpu.simd import I32, I64, IR, computed
 from .. import staging, words
 from .kinds import SHARED, Row, size, stored, word
@@ -101,7 +101,6 @@ def _copy_1(target: Row, source: Row, j: types.Type) -> Any:
 def _packs(b: ir.IRBuilder, p: ir.Value, j: ir.Value, dtype: types.Type, count: int) -> list[Any]:
     """The addresses of `count` numbers from p[j] on, as vectors of 16 bytes."""
     per = 16 // size(dtype)
-    # As four words: of eight numbers of 16 bits the compiler would make two accesses.
     kind = ir.VectorType(I32, 4).as_pointer()
     return [b.bitcast(b.gep(p, [b.add(j, I64(k))]), kind) for k in range(0, count, per)]
 
@@ -112,14 +111,26 @@ def load_pack(
     """`count` numbers from p[j] on, as they are computed with."""
     if not aligned:
         return [load_one(b, p, b.add(j, I64(k)), dtype) for k in range(count)]
+    words = [b.load(address, align=16) for address in _packs(b, p, j, dtype, count)]
+    if isinstance(dtype, Half):
+        return [
+            half_of_word(b, b.extract_element(v, I32(k)), dtype, which)
+            for v in words for k in range(4) for which in (0, 1)
+        ]  # fmt: skip
     kind = ir.VectorType(stored(dtype), 16 // size(dtype))
-    packs = [
-        b.bitcast(b.load(address, align=16), kind) for address in _packs(b, p, j, dtype, count)
-    ]
-    return [
-        to_computed(b, b.extract_element(v, I32(k)), dtype)
-        for v in packs for k in range(kind.count)
-    ]  # fmt: skip
+    packs = [b.bitcast(v, kind) for v in words]
+    return [b.extract_element(v, I32(k)) for v in packs for k in range(kind.count)]
+
+
+def half_of_word(b: ir.IRBuilder, word: ir.Value, dtype: types.Type, which: int) -> ir.Value:
+    """The lower or the upper number of 16 bits in a word, as it is computed with.
+
+    Words stay words: of a vector of eight numbers the compiler would make two accesses.
+    """
+    if dtype == BFLOAT16:
+        bits = b.and_(word, I32(0xFFFF0000)) if which else b.shl(word, I32(16))
+        return b.bitcast(bits, ir.FloatType())
+    return to_computed(b, b.trunc(b.lshr(word, I32(16)) if which else word, I16), dtype)
 
 
 def store_pack(
@@ -133,9 +144,14 @@ def store_pack(
         return
     per = 16 // size(dtype)
     for n, address in enumerate(_packs(b, p, j, dtype, len(values))):
-        pack = ir.Constant(ir.VectorType(stored(dtype), per), ir.Undefined)
-        for k, v in enumerate(values[n * per : (n + 1) * per]):
-            pack = b.insert_element(pack, to_stored(context, b, v, dtype), I32(k))
+        numbers = [to_stored(context, b, v, dtype) for v in values[n * per : (n + 1) * per]]
+        if isinstance(dtype, Half):
+            wide = [b.zext(v, I32) for v in numbers]
+            pairs = zip(wide[::2], wide[1::2], strict=True)
+            numbers = [b.or_(low, b.shl(high, I32(16))) for low, high in pairs]
+        pack = ir.Constant(ir.VectorType(numbers[0].type, len(numbers)), ir.Undefined)
+        for k, v in enumerate(numbers):
+            pack = b.insert_element(pack, v, I32(k))
         b.store(b.bitcast(pack, address.type.pointee), address, align=16)
 
 

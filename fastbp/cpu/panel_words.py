@@ -15,10 +15,12 @@ from numba.np import arrayobj
 
 from . import vectors
 from .simd import I8, I32, I64, Vector
+from .streams import prefetch_from
 from .tiles import transposed
 from .words import first_lanes_mask, masked, word
 
 LINE = 64  # bytes
+LEVEL = 3  # what is fetched goes into the first-level cache
 
 
 class Matrix:
@@ -169,6 +171,18 @@ class Square:
         """A mask of its first k rows."""
         return first_lanes_mask(b, k, Vector(types.int32, self.side))
 
+    def prefetch(self, b: ir.IRBuilder) -> None:
+        """Ask for the lines that come two squares later: in memory they may be pages apart."""
+        for line in range(2 * self.side, 3 * self.side):
+            prefetch_from(b, b.gep(self.outside, [b.mul(self.down, I64(line))]), LEVEL)
+
+    def fills_lines(self, b: ir.IRBuilder) -> ir.Value:
+        """Whether each line of it is a line of the cache."""
+        if self.size * self.side < LINE:
+            return cgutils.false_bit
+        places = b.or_(b.ptrtoint(self.outside, I64), self.down)
+        return b.icmp_signed("==", b.and_(places, I64(LINE - 1)), I64(0))
+
     def rows(self, b: ir.IRBuilder) -> list[ir.Value]:
         """Where each row of it stands in the room."""
         addresses = [b.gep(self.inside, [b.mul(self.step, I64(row))]) for row in range(self.side)]
@@ -196,6 +210,7 @@ def _read_square(
 
         with b.if_else(b.icmp_signed(">=", k_, I64(square.side))) as (whole, part):
             with whole:
+                square.prefetch(b)
                 read([b.load(p, align=square.size) for p, _ in square.lines(b)])
             with part:
                 mask, zero = square.first(b, k_), ir.Constant(square.vector, None)
@@ -209,29 +224,46 @@ def _read_square(
 
 @word(vectors.write_square)
 def _write_square(
-    room: types.CPointer, r: Any, x: types.Array, o: Any, c: Any, k: Any, j: Any
+    room: types.CPointer, r: Any, x: types.Array, o: Any, c: Any, k: Any, j: Any, past: Any
 ) -> Any:
     def write(
         context: Any, b: ir.IRBuilder, room_: Any, r_: Any, x_: Any, o_: Any, c_: Any, k_: Any,
-        j_: Any,
+        j_: Any, past_: Any,
     ) -> None:  # fmt: skip
         square = Square(context, b, x, x_, o_, c_, j_, room_, r_)
         align = square.size * square.side
         lines = transposed(b, [b.load(p, align=align) for p in square.rows(b)])
+        places = square.lines(b)
         side = I64(square.side)
         whole = b.and_(b.icmp_signed(">=", k_, side), b.icmp_signed(">=", square.left, side))
         with b.if_else(whole) as (all_, part):
-            with all_:
-                for line, (p, _) in zip(lines, square.lines(b), strict=True):
-                    b.store(line, p, align=square.size)
+            with all_, b.if_else(b.and_(past_, square.fills_lines(b))) as (streamed, kept):
+                with streamed:
+                    for line, (p, _) in zip(lines, places, strict=True):
+                        stored = b.store(line, p, align=align)
+                        stored.set_metadata("nontemporal", b.module.add_metadata([I32(1)]))
+                with kept:
+                    for line, (p, _) in zip(lines, places, strict=True):
+                        b.store(line, p, align=square.size)
             with part:
-                for line, (p, exists) in zip(lines, square.lines(b), strict=True):
+                for line, (p, exists) in zip(lines, places, strict=True):
                     mask = square.first(b, b.select(exists, k_, I64(0)))
                     rest = (I32(square.size), mask)
                     masked(b, "store", square.name, ir.VoidType(), [line, p, *rest])
 
     places = (types.intp,) * 4
-    return signature(types.void, room, types.intp, x, *places), write
+    return signature(types.void, room, types.intp, x, *places, types.boolean), write
+
+
+@word(vectors.rows_to_line)
+def _rows_to_line(x: types.Array, i: Any) -> Any:
+    def write(context: Any, b: ir.IRBuilder, x_: Any, i_: Any) -> ir.Value:
+        matrix, size = Matrix(context, b, x, x_), _size(context, x.dtype)
+        o, c = b.udiv(i_, matrix.inner), b.urem(i_, matrix.inner)
+        address = b.ptrtoint(matrix.address(b, o, I64(0), c), I64)
+        return b.udiv(b.and_(b.neg(address), I64(LINE - 1)), I64(size))
+
+    return signature(types.intp, x, types.intp), write
 
 
 # rows of any strides ------------------------------------------------------------------------------

@@ -12,9 +12,11 @@ such arguments.
 
 from typing import Any
 
+from .rows import STREAM_FROM
 from .vectors import (
     Pointer,
     call_kernel,
+    drain,
     in_columns,
     longest_short_row,
     panel_room,
@@ -22,6 +24,7 @@ from .vectors import (
     read_square,
     return_panel_room,
     rows_in_room,
+    rows_to_line,
     square_side,
     strip,
     write_row,
@@ -32,16 +35,33 @@ from .vectors import (
 FEWEST_IN_SQUARE = 4
 
 
-# A panel has so many rows, or 32 or 16 where the room for them would be larger than this.
-ROWS, ROOM = 64, 1 << 18
+# Of each column a panel takes so many bytes next to each other, or less where the room for all
+# columns would be larger than this.
+WIDTH, ROOM = 512, 1 << 19
+FEWEST_ROWS = 16
 
 
-def rows_in_panel(n_rows: int, bytes_of_row: int) -> int:
+def rows_in_panel(n_rows: int, itemsize: int, bytes_of_row: int) -> int:
     """How many rows are brought together at a time: few enough for a cache, and for all threads."""
-    size = ROWS
-    while size > 16 and (size * bytes_of_row > ROOM or size * 32 > n_rows):
+    size = WIDTH // itemsize
+    while size > FEWEST_ROWS and (size * bytes_of_row > ROOM or size * 32 > n_rows):
         size //= 2
     return size
+
+
+def end_of_panel(x: Any, i: int, first: int, last: int, size: int) -> int:
+    """The first row after a panel that begins with row i; all but the first begin with a line."""
+    end = min(last, i + size)
+    if i == first:
+        ahead = rows_to_line(x, i)
+        if ahead > 0:
+            end = min(end, i + ahead)
+    return end
+
+
+def is_large(x: Any) -> bool:
+    """Whether x is better written past the cache."""
+    return bool(x.size * x.itemsize >= STREAM_FROM)
 
 
 def read_panel(x: Any, i: int, k: int, room: Pointer) -> None:
@@ -64,7 +84,8 @@ def read_panel(x: Any, i: int, k: int, room: Pointer) -> None:
 
 
 def write_panel(room: Pointer, x: Any, i: int, k: int) -> None:
-    """The inverse of `read_panel`."""
+    """The inverse of `read_panel`; whoever calls it ends with `drain`."""
+    past = is_large(x)
     n, inner = x.shape[1], x.shape[2]
     side = square_side(x)
     r = 0
@@ -74,7 +95,7 @@ def write_panel(room: Pointer, x: Any, i: int, k: int) -> None:
         if in_columns(x) and rows >= FEWEST_IN_SQUARE:
             for j in range(0, n, side):
                 for s in range(0, rows, side):
-                    write_square(room, r + s, x, o, c + s, rows - s, j)
+                    write_square(room, r + s, x, o, c + s, rows - s, j, past)
         else:
             for s in range(rows):
                 write_row(room, r + s, x, o, c + s)
@@ -104,12 +125,15 @@ def map_panels(first: int, last: int, kernel: int, size: int, x: Any, y: Any) ->
             i += k
     else:
         room = panel_room(x, size)
-        for i in range(first, last, size):
-            k = min(size, last - i)
+        i = first
+        while i < last:
+            k = end_of_panel(y, i, first, last, size) - i
             read_panel(x, i, k, room)
             rows = rows_in_room(room, x, k)
             call_kernel(kernel, 0, k, (rows, rows))
             write_panel(room, y, i, k)
+            i += k
+        drain()
         return_panel_room(room)
 
 
@@ -124,13 +148,16 @@ def map_two_panels(first: int, last: int, kernel: int, size: int, x: Any, y: Any
             i += k
     else:
         room, other = panel_room(x, size), panel_room(y, size)
-        for i in range(first, last, size):
-            k = min(size, last - i)
+        i = first
+        while i < last:
+            k = end_of_panel(z, i, first, last, size) - i
             read_panel(x, i, k, room)
             read_panel(y, i, k, other)
             rows = rows_in_room(room, x, k)
             call_kernel(kernel, 0, k, (rows, rows_in_room(other, y, k), rows))
             write_panel(room, z, i, k)
+            i += k
+        drain()
         return_panel_room(room)
         return_panel_room(other)
 
@@ -145,10 +172,12 @@ def reduce_panels(first: int, last: int, kernel: int, size: int, x: Any, numbers
             i = end
     else:
         room = panel_room(x, size)
-        for i in range(first, last, size):
-            k = min(size, last - i)
+        i = first
+        while i < last:
+            k = end_of_panel(x, i, first, last, size) - i
             read_panel(x, i, k, room)
             call_kernel(kernel, 0, k, (rows_in_room(room, x, k), numbers[i : i + k]))
+            i += k
         return_panel_room(room)
 
 
@@ -157,12 +186,14 @@ def reduce_panels_where(
 ) -> None:
     """The same of x and a mask."""
     room, other = panel_room(x, size), panel_room(mask, size)
-    for i in range(first, last, size):
-        k = min(size, last - i)
+    i = first
+    while i < last:
+        k = end_of_panel(x, i, first, last, size) - i
         read_panel(x, i, k, room)
         read_panel(mask, i, k, other)
         rows, allowed = rows_in_room(room, x, k), rows_in_room(other, mask, k)
         call_kernel(kernel, 0, k, (rows, allowed, numbers[i : i + k]))
+        i += k
     return_panel_room(room)
     return_panel_room(other)
 
@@ -172,10 +203,13 @@ def spread_panels(
 ) -> None:
     """A kernel of two numbers for each row, a and b, of x, and of the result y."""
     room = panel_room(x, size)
-    for i in range(first, last, size):
-        k = min(size, last - i)
+    i = first
+    while i < last:
+        k = end_of_panel(y, i, first, last, size) - i
         read_panel(x, i, k, room)
         rows = rows_in_room(room, x, k)
         call_kernel(kernel, 0, k, (a[i : i + k], b[i : i + k], rows, rows))
         write_panel(room, y, i, k)
+        i += k
+    drain()
     return_panel_room(room)

@@ -8,23 +8,25 @@ from numba.core.typing.templates import signature
 
 from . import vectors
 from .halves import Half, from_float32
-from .simd import I32, I64, LANES, Vector
+from .simd import I8, I32, I64, LANES, Vector
 from .words import Columns, address_of, size_of, vector_behind, word
+
+
+def prefetch_from(b: ir.IRBuilder, address: ir.Value, level: int) -> None:
+    """Ask for what stands at an address, which need not exist; 3 is the first-level cache."""
+    read, data = I32(0), I32(1)
+    function = b.module.declare_intrinsic(
+        "llvm.prefetch.p0",
+        fnty=ir.FunctionType(ir.VoidType(), [address.type, I32, I32, I32]),
+    )
+    b.call(function, [address, read, I32(level), data])
 
 
 @word(vectors.prefetch)
 def _prefetch(p: types.Type, j: types.Type) -> Any:
-    read, into_second_level, data = I32(0), I32(2), I32(1)
-
     def write(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value) -> None:
-        if isinstance(p, Columns):
-            return
-        address = b.bitcast(b.gep(p_, [j_]), ir.IntType(8).as_pointer())
-        function = b.module.declare_intrinsic(
-            "llvm.prefetch.p0",
-            fnty=ir.FunctionType(ir.VoidType(), [address.type, I32, I32, I32]),
-        )
-        b.call(function, [address, read, into_second_level, data])
+        if not isinstance(p, Columns):
+            prefetch_from(b, b.bitcast(b.gep(p_, [j_]), I8.as_pointer()), level=2)
 
     return signature(types.void, p, types.intp), write
 

@@ -237,8 +237,17 @@ def read_square(x: Any, o: int, c: int, k: int, j: int, room: Pointer, r: int) -
     """
 
 
-def write_square(room: Pointer, r: int, x: Any, o: int, c: int, k: int, j: int) -> None:
-    """The inverse of `read_square`; writes what exists."""
+def write_square(
+    room: Pointer, r: int, x: Any, o: int, c: int, k: int, j: int, past: bool
+) -> None:
+    """The inverse of `read_square`; writes what exists.
+
+    Whole lines go past the cache, if told so; whoever does that ends with `drain`.
+    """
+
+
+def rows_to_line(x: Any, i: int) -> int:  # type: ignore[empty-body]
+    """How many rows after row i the first is that begins with a line of the cache."""
 
 
 def read_row(x: Any, o: int, c: int, room: Pointer, r: int) -> None:

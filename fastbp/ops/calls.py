@@ -63,7 +63,8 @@ def launch_rows(kernel: Kernel, in_panels: Kernel, x: Array, *arrays: Array) -> 
     like = (np.empty((0, 0), a.dtype) if a.ndim == 3 else a for a in arrays)
     code = address_for(kernel, dtype.char, *like)
     outer, n, inner = x.shape
-    size = rows_in_panel(outer * inner, n * sum(a.itemsize for a in arrays if a.ndim == 3))
+    room = sum(a.itemsize for a in arrays[:-1] if a.ndim == 3)  # the result takes x's
+    size = rows_in_panel(outer * inner, x.itemsize, n * room)
     key = tuple(a.dtype.char for a in arrays)
     launch(in_panels, key, outer * inner, x.size, size, code, size, *arrays)
 

@@ -189,7 +189,7 @@ def test_labels_that_do_not_count(gpu, regime, label_type):
     x = rng.normal(size=(9, SHAPES[regime][1])).astype(np.float32)
     labels = np.array([1, 2, 100, 3, 101, 0, 101, 2, 3], label_type)
     x[2], x[4] = nan, nan
-    x = x[:, :-1]
+    x = x[:, :50]
     with pytest.raises(IndexError, match="label 100 at row 2; expected 0 to"):
         call(with_grad, x, labels, ignore_index=101)
     for option, reduction in [("nan", "mean"), ("nan", "none"), ("ignore", "mean")]:

@@ -166,7 +166,7 @@ PART_OF_LOGIT = 2.0**-64
 
 def accumulate_logit(total: Number, total_lo: Number, x: Number) -> Pair:
     """total + x, x in float64 being taken times PART_OF_LOGIT."""
-    return accumulate(total, total_lo, x if x.bits == 32 else x * PART_OF_LOGIT)
+    return accumulate(total, total_lo, x if x.has_wider else x * PART_OF_LOGIT)
 
 
 def label_loss_smoothed(
@@ -177,7 +177,7 @@ def label_loss_smoothed(
 
     As with labels, three terms >= 0.
     """
-    if m.bits == 32:
+    if m.has_wider:
         d, d_lo = fma(widen(m), n, -total) * share, total_lo
     else:
         p, p_lo = times(m * PART_OF_LOGIT, m * 0.0, n, n * 0.0)

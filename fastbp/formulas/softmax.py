@@ -194,7 +194,7 @@ def softmax_backward(dy: Number, y: Number, shift: Number, dot: Number, dot_lo: 
 
 def shifted(dot: Number, dot_lo: Number, u: Number, u_lo: Number, c: Number) -> Pair:
     """Σ y·(dy - c) from dot = Σ y·dy and u = Σ y."""
-    if c.bits == 32:
+    if c.has_wider:
         return fma(-widen(c), u, dot), dot_lo
     p, p_lo = times(u, u_lo, -c, c * 0.0)
     return add_pairs(dot, dot_lo, p, p_lo, c)

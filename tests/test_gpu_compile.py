@@ -80,6 +80,7 @@ MOST_REGISTERS = {
     "fastbp_grad_hess_rows": (72, 112, 72),
     "fastbp_grad_hess_columns": (72, 104, 72),
     "fastbp_bad_fractions": (40, 40, 40),
+    "fastbp_first_bad": (56, 56, 56),
     "fastbp_sigmoid_grad_hess_elements": (48, 56, 56),
     "fastbp_each_row_where_softmax_row_0": (64, 120, 64),
     "fastbp_each_long_row_where_softmax_row_0": (64, 112, 64),

@@ -1,5 +1,7 @@
 """Losses on an imitated GPU: the same tests as on CPUs, in each way that threads share rows."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from gpu_arrays import each
@@ -10,6 +12,7 @@ from numpy.testing import assert_array_equal
 import fastbp
 from fastbp import reference
 from fastbp.cuda import element_calls, losses, run
+from fastbp.cuda.pairs import as_pair
 from fastbp.testing import OPS
 
 inf, nan = np.inf, np.nan
@@ -106,6 +109,18 @@ def test_table_of_probabilities(gpu, name, regime, dtype):
 def test_table_of_elements(gpu, monkeypatch, name, dtype):
     monkeypatch.setattr(element_calls, "PER_BLOCK", 64)
     run_table(gpu, name, run.TILE, dtype)
+
+
+@pytest.mark.parametrize("positive", [(4, 1, 1), (3, 1), (5,), (1, 3, 5), (4, 3, 5), ()])
+def test_weights_of_elements_broadcast(gpu, positive):
+    gpu(run.TILE)
+    rng = np.random.default_rng(6)
+    x, t = rng.normal(size=(4, 3, 5)), rng.random((4, 3, 5))
+    weights = {"pos_weight": rng.random(positive), "sample_weight": rng.random((4, 3, 1))}
+    result = call(fastbp.sigmoid_cross_entropy_with_grad, x, t, **weights)
+    expected = reference.sigmoid_cross_entropy_with_grad(x, t, **weights)
+    for part, exact_part in zip(result, expected, strict=True):
+        np.testing.assert_allclose(part, exact_part, rtol=1e-14, atol=1e-16)
 
 
 KINDS_OF_ROWS = [  # which of the kernels, and with what
@@ -266,3 +281,14 @@ def test_axis_and_out(gpu):
     assert dx is given
     np.testing.assert_allclose(loss.values, expected, rtol=5e-7)
     np.testing.assert_allclose(dx.values, gradient, rtol=5e-7)
+
+
+@pytest.mark.parametrize(("dtype", "digits"), [("float32", 47), ("float64", 105)])
+def test_pairs_hold_twice_the_digits(dtype, digits):
+    exact = Fraction(0.3) / 7 - Fraction(0.1)
+    pair = as_pair(0.3, 7.0, dtype, -0.1)
+    assert pair.dtype == dtype
+    assert all(np.dtype(dtype).type(part) == part for part in pair.values)
+    assert abs(sum(map(Fraction, pair.values)) - exact) <= abs(exact) / 2**digits
+    for special in (nan, inf, -inf):
+        assert_array_equal(as_pair(special, 3.0, dtype).values, (special, 0))

@@ -1,5 +1,6 @@
 """Importing fastbp is quick; compiled kernels are kept, found again and never trusted blindly."""
 
+import gc
 import os
 import re
 import shutil
@@ -301,6 +302,37 @@ def test_dtypes_and_threads_have_kernels_of_their_own(cache_dir, compilations, m
     forget()
     ask_all()
     assert compilations == []
+
+
+def test_an_error_of_a_kernel_comes_through(cache_dir):
+    def too_large(first, last, x):
+        raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        run.launch(too_large, "f", 1, 1, 1, np.zeros(1, np.float32))
+
+
+def test_a_kernel_with_an_entry_for_python_is_another_one(cache_dir):
+    def fill(first, last, x):
+        for i in range(first, last):
+            x[i] += 1.0
+
+    x = np.zeros(3, np.float32)
+    for _ in range(2):  # the second time, from the disk
+        run.launch(fill, "f", 3, 1, 1, x)
+        run.serial(fill, "f", 3, x)
+        forget()
+    assert x.tolist() == [4.0, 4.0, 4.0]
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_garbage_is_collected_after_compiling_as_before(collecting, cache_dir):
+    (gc.enable if collecting else gc.disable)()
+    try:
+        ask()
+        assert gc.isenabled() == collecting
+    finally:
+        gc.enable()
 
 
 def test_no_kernel_is_taken_for_another(tmp_path):

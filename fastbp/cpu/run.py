@@ -65,7 +65,7 @@ def launch(kernel: Kernel, key: Any, n: int, work: int, grain: int, *arguments: 
     if work >= PARALLEL_FROM and n > grain:
         threads = usable_threads()
         if threads > 1:
-            _share(entry, n, min(threads, -(-n // grain)), grain, arguments)
+            _launch_parallel(entry, n, min(threads, -(-n // grain)), grain, arguments)
             return
     entry(0, n, 1, grain, arguments)
 
@@ -82,7 +82,9 @@ def usable_threads() -> int:
     return int(get_num_threads())
 
 
-def _share(entry: Kernel, n: int, chunks: int, grain: int, arguments: tuple[Any, ...]) -> None:
+def _launch_parallel(
+    entry: Kernel, n: int, chunks: int, grain: int, arguments: tuple[Any, ...]
+) -> None:
     global _threads_started
     loop = _addresses.get(LOOP) or _build_loop()
     _threads_started = True
@@ -151,7 +153,10 @@ def _build(kernel: Kernel, key: Any, arguments: tuple[Any, ...]) -> Callable[...
         if (kernel, key) not in entries:
             kinds = [numba_type(a) for a in arguments]
             signature = (types.intp, types.intp, *kinds)
-            compiled = _compiled(full_name(kernel), kernel, signature, no_cpython_wrapper=True)
+            name = (
+                f"kernel {full_name(kernel)}"  # other than with an entry for Python, see `serial`
+            )
+            compiled = _compiled(name, kernel, signature, no_cpython_wrapper=True)
             _addresses[kernel, key] = _address(compiled)
             run = shared_function(run_kernel, *(0,) * 5, arguments)
             entries[kernel, key] = partial(run, _addresses[kernel, key])

@@ -1,6 +1,6 @@
 """Numbers as formulas see them on a GPU, computed by NumPy.
 
-A `Number` has the operators of `fastbp.cuda.device.scalars.Scalar`, each of them rounded once, to the
+A `Number` has the operators of `fastbp.cuda.device.scalars.Scalar`, each rounded once, to the
 number's own type, as a GPU does it. It may hold an array instead of one number: then a formula is
 computed for many at once, of which it never knows. Tests import this module; it holds none itself.
 """

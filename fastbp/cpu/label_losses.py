@@ -6,7 +6,7 @@ divisions and all, is computed for the whole group.
 
 from typing import Any
 
-from ..elementary import larger, narrowed, times, widen
+from ..elementary import larger, narrowed, times, where, widen
 from ..formulas.cross_entropy import (
     accumulate_logit,
     gradient_factor,
@@ -45,6 +45,7 @@ from .rows import (
 from .vectors import (
     Number,
     Pointer,
+    Vector,
     at,
     borrow,
     either,
@@ -66,6 +67,7 @@ from .vectors import (
     spare_tile,
     splat,
     splat64,
+    store,
     store_lanes,
     sum_across,
     sum_zero,
@@ -90,7 +92,7 @@ def label_blocks(
         group = 1
     room = borrow(x, dx, temperature, n * group)
     cap, heat, z = alone(softcap), alone(temperature), alone(z)
-    used, kinds = lane_numbers(x), lane_numbers(x)
+    used, kinds, blanks = lane_numbers(x), lane_numbers(x), lane_numbers(x)
     weights, dlosses = lane_numbers(x), lane_numbers(x)
     m_, s_, s_lo_, x_k_ = lane_numbers(x), lane_numbers(x), lane_numbers(x), lane_numbers(x)
     offset_, offset_lo_ = lane_numbers(x), lane_numbers(x)
@@ -112,6 +114,10 @@ def label_blocks(
                             weights[j] *= sample_weight[i + j]
                         dlosses[j] = dloss[min(i + j, dloss.size - 1)]
             w, g = load_lanes(p, weights), load_lanes(p, dlosses)
+            skips = False
+            for j in range(rows):
+                skips = skips or kinds[j] < 0.0
+                blanks[j] = NAN if kinds[j] == BAD else 0.0
             if n <= longest_short_row(x):
                 tile = read_tile(x, i, rows, n)
                 spare, dtile, at_label = (
@@ -124,6 +130,8 @@ def label_blocks(
                 if dx is not None:
                     factors, d_k = label_factors(w, (g, denominator), z, n, smooth, *numbers)
                     label_apply(tile, spare, dtile, n, at_label, factors, d_k, smooth, cap)
+                    if skips:
+                        blank_rows(dtile, n, load_lanes(p, kinds), load_lanes(p, blanks))
                     write_tile(tile, dx, i, rows, n)
             else:
                 for j in range(rows):
@@ -161,14 +169,21 @@ def label_blocks(
             for j in range(rows):
                 value = weights[j]
                 if kinds[j] < 0.0:
-                    value = NAN if kinds[j] == BAD else 0.0
-                    if dx is not None:
+                    value = blanks[j]
+                    if dx is not None and n > longest_short_row(x):
                         fill(row(dx, i + j), n, value)
                 if losses.size:
                     losses[i + j] = value
                 total, total_lo = add_pairs(total, total_lo, value, 0.0, value)
         sums[b, 0], sums[b, 1] = total, total_lo
     give_back(room)
+
+
+def blank_rows(dx: Pointer, n: int, kinds: Vector, values: Vector) -> None:
+    """Every number of those rows of a tile that are not used is that row's value."""
+    for j in range(n):
+        v = load(dx, j)
+        store(dx, j, where(kinds < 0.0, narrowed(values, number(dx, 0)), v))
 
 
 def label_reduce(

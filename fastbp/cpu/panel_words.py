@@ -57,8 +57,8 @@ def _bytes_of_row(b: ir.IRBuilder, n: ir.Value, size: int) -> ir.Value:
 def _array(
     context: Any, b: ir.IRBuilder, dtype: types.Type, data: ir.Value, shape: Any, strides: Any
 ) -> ir.Value:
-    """A matrix that owns nothing, so that counting references to it costs nothing."""
-    array = arrayobj.make_array(types.Array(dtype, 2, "A"))(context, b)
+    """An array that owns nothing, so that counting references to it costs nothing."""
+    array = arrayobj.make_array(types.Array(dtype, len(shape), "A"))(context, b)
     data = b.bitcast(data, context.get_data_type(dtype).as_pointer())
     arrayobj.populate_array(array, data, shape, strides, _size(context, dtype), None)
     return array._getvalue()
@@ -90,6 +90,24 @@ def _strip(x: types.Type, i: types.Type, k: types.Type) -> Any:
         return _array(context, b, x.dtype, data, (k_, matrix.n), (right, down))
 
     return signature(types.Array(x.dtype, 2, "A"), x, types.intp, types.intp), write
+
+
+@word(vectors.part)
+def _part(of_rows: types.Type, i: types.Type, k: types.Type) -> Any:
+    if of_rows == types.none:
+        return signature(of_rows, of_rows, types.intp, types.intp), lambda *_: None
+
+    def write(context: Any, b: ir.IRBuilder, of_rows_: Any, i_: Any, k_: Any) -> ir.Value:
+        array = arrayobj.make_array(of_rows)(context, b, of_rows_)
+        shape = cgutils.unpack_tuple(b, array.shape, of_rows.ndim)
+        strides = cgutils.unpack_tuple(b, array.strides, of_rows.ndim)
+        one_each = b.icmp_signed(">", shape[0], I64(1))
+        offset = b.mul(strides[0], b.select(one_each, i_, I64(0)))
+        data = cgutils.pointer_add(b, array.data, offset)
+        shape[0] = b.select(one_each, k_, shape[0])
+        return _array(context, b, of_rows.dtype, data, shape, strides)
+
+    return signature(of_rows.copy(layout="A"), of_rows, types.intp, types.intp), write
 
 
 @word(vectors.panel_room)
@@ -191,7 +209,7 @@ class Square:
 
 @word(vectors.square_side)
 def _square_side(x: types.Array) -> Any:
-    return signature(types.intp, x), lambda context, b, _: I64(_side(_size(context, x.dtype)))
+    return signature(types.intp, x), lambda context, *_: I64(_side(_size(context, x.dtype)))
 
 
 @word(vectors.read_square)

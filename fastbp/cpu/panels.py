@@ -32,7 +32,8 @@ from .vectors import (
 )
 
 # Fewer rows next to each other are read number by number.
-FEWEST_IN_SQUARE = 4
+FEWEST_IN_SQUARE = 9
+STRIP_FROM = 8
 
 
 # Of each column a panel takes so many bytes next to each other, or less where the room for all
@@ -49,7 +50,7 @@ def rows_in_panel(n_rows: int, itemsize: int, bytes_of_row: int) -> int:
     return size
 
 
-def end_of_panel(x: Any, i: int, first: int, last: int, size: int) -> int:
+def end_of_panel(x: Any, i: int, first: int, last: int, size: int) -> Any:
     """The first row after a panel that begins with row i; all but the first begin with a line."""
     end = min(last, i + size)
     if i == first:
@@ -64,6 +65,17 @@ def is_large(x: Any) -> bool:
     return bool(x.size * x.itemsize >= STREAM_FROM)
 
 
+def rows_in_squares(x: Any, rows: int) -> Any:
+    """How many of some rows next to each other are read in squares; the last may be part of one."""
+    side = square_side(x)
+    in_squares = 0
+    if in_columns(x):
+        in_squares = rows // side * side
+        if rows - in_squares >= FEWEST_IN_SQUARE:
+            in_squares = rows
+    return in_squares
+
+
 def read_panel(x: Any, i: int, k: int, room: Pointer) -> None:
     """k rows of x, from row i on, into the room."""
     if x is not None:
@@ -73,13 +85,12 @@ def read_panel(x: Any, i: int, k: int, room: Pointer) -> None:
         while r < k:
             o, c = (i + r) // inner, (i + r) % inner
             rows = min(k - r, inner - c)
-            if in_columns(x) and rows >= FEWEST_IN_SQUARE:
-                for j in range(0, n, side):
-                    for s in range(0, rows, side):
-                        read_square(x, o, c + s, rows - s, j, room, r + s)
-            else:
-                for s in range(rows):
-                    read_row(x, o, c + s, room, r + s)
+            in_squares = rows_in_squares(x, rows)
+            for j in range(0, n, side):
+                for s in range(0, in_squares, side):
+                    read_square(x, o, c + s, rows - s, j, room, r + s)
+            for s in range(in_squares, rows):
+                read_row(x, o, c + s, room, r + s)
             r += rows
 
 
@@ -92,27 +103,26 @@ def write_panel(room: Pointer, x: Any, i: int, k: int) -> None:
     while r < k:
         o, c = (i + r) // inner, (i + r) % inner
         rows = min(k - r, inner - c)
-        if in_columns(x) and rows >= FEWEST_IN_SQUARE:
-            for j in range(0, n, side):
-                for s in range(0, rows, side):
-                    write_square(room, r + s, x, o, c + s, rows - s, j, past)
-        else:
-            for s in range(rows):
-                write_row(room, r + s, x, o, c + s)
+        in_squares = rows_in_squares(x, rows)
+        for j in range(0, n, side):
+            for s in range(0, in_squares, side):
+                write_square(room, r + s, x, o, c + s, rows - s, j, past)
+        for s in range(in_squares, rows):
+            write_row(room, r + s, x, o, c + s)
         r += rows
 
 
 def in_strips(x: Any, y: Any, z: Any) -> bool:
     """Whether rows are short enough for tiles, and those next to each other are so in memory."""
-    if x.shape[1] > longest_short_row(x) or x.shape[2] < square_side(x) // 2:
+    if x.shape[1] > longest_short_row(x) or x.shape[2] < STRIP_FROM:
         return False
     return in_columns(x) and in_columns(y) and in_columns(z)
 
 
-def end_of_strip(x: Any, i: int, last: int) -> int:
+def end_of_strip(x: Any, i: int, last: int) -> Any:
     """The first row after row i that is not of the same `outer`, or `last`."""
     inner = x.shape[2]
-    return int(min(last, (i // inner + 1) * inner))
+    return min(last, (i // inner + 1) * inner)
 
 
 def map_panels(first: int, last: int, kernel: int, size: int, x: Any, y: Any) -> None:

@@ -214,6 +214,13 @@ def strip(x: Any, i: int, k: int) -> Any:
     """
 
 
+def part(of_rows: Any, i: int, k: int) -> Any:
+    """What belongs to k rows from row i on; all of it, if that is not one for each row.
+
+    None stays None.
+    """
+
+
 def panel_room(x: Any, k: int) -> Pointer:
     """Room for k rows of x, to be given back by `return_panel_room`."""
 
@@ -237,9 +244,7 @@ def read_square(x: Any, o: int, c: int, k: int, j: int, room: Pointer, r: int) -
     """
 
 
-def write_square(
-    room: Pointer, r: int, x: Any, o: int, c: int, k: int, j: int, past: bool
-) -> None:
+def write_square(room: Pointer, r: int, x: Any, o: int, c: int, k: int, j: int, past: bool) -> None:
     """The inverse of `read_square`; writes what exists.
 
     Whole lines go past the cache, if told so; whoever does that ends with `drain`.

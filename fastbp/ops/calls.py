@@ -1,5 +1,6 @@
 """What public functions do between their checks and their kernel: layouts and results."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -55,18 +56,42 @@ def map_rows(kernel: Kernel, inputs: dict[str, Array], axis: Axis, out: Array | 
 
 
 def launch_rows(kernel: Kernel, in_panels: Kernel, x: Array, *arrays: Array) -> None:
-    """kernel(first, last, *arrays), x among them, for all rows; panels go to `in_panels`."""
-    dtype = x.dtype
+    """kernel(first, last, *arrays) for all rows, x being among the arrays.
+
+    If they are panels, in_panels(first, last, address of the kernel, rows at a time, *arrays).
+    """
     if x.ndim == 2:
-        launch(kernel, dtype.char, x.shape[0], x.size, 1, *arrays)
+        launch(kernel, x.dtype.char, x.shape[0], x.size, 1, *arrays)
         return
     like = (np.empty((0, 0), a.dtype) if a.ndim == 3 else a for a in arrays)
-    code = address_for(kernel, dtype.char, *like)
-    outer, n, inner = x.shape
-    room = sum(a.itemsize for a in arrays[:-1] if a.ndim == 3)  # the result takes x's
-    size = rows_in_panel(outer * inner, x.itemsize, n * room)
+    code = address_for(kernel, x.dtype.char, *like)
+    size = rows_at_a_time(arrays[:-1])  # the result takes x's room
     key = tuple(a.dtype.char for a in arrays)
-    launch(in_panels, key, outer * inner, x.size, size, code, size, *arrays)
+    launch(in_panels, key, x.shape[0] * x.shape[2], x.size, size, code, size, *arrays)
+
+
+def launch_panels(
+    kernel: Kernel, in_panels: Kernel, key: Any, n_blocks: int, losses: Array, *arguments: Any
+) -> None:
+    """The same for the kernel of a loss, which is asked for the losses of all rows, in float64."""
+    like = []
+    for a in arguments:
+        if a is losses:
+            like.append(np.empty(0))
+        else:
+            like.append(np.empty((0, 0), a.dtype) if np.ndim(a) == 3 else a)
+    code = address_for(kernel, (key, "in panels"), *like)
+    x, *others = arguments
+    size = rows_at_a_time([x, *(a for a in others[:1] if np.ndim(a) == 3)])
+    launch(in_panels, key, n_blocks, x.size, 1, code, size, *arguments)
+
+
+def rows_at_a_time(arrays: Sequence[Array]) -> int:
+    """How many rows of panels are taken at a time, when each of these arrays takes room."""
+    panels = [a for a in arrays if a.ndim == 3]
+    outer, n, inner = panels[0].shape
+    itemsize = panels[0].itemsize
+    return rows_in_panel(outer * inner, itemsize, n * sum(a.itemsize for a in panels))
 
 
 def map_element(kernel: Kernel, x: Any, out: Array | None, of_16_bits: Kernel | None = None) -> Any:

@@ -191,11 +191,12 @@ def _problem(probs: ArrayLike, targets: ArrayLike, axis: int, reduction: str) ->
     if n_rows and not n_classes:
         raise ValueError(f"probs has shape {probs.shape}; expected at least one class")
     shape = probs.shape[: axes[0]] + probs.shape[axes[0] + 1 :]
-    rows = targets_of(targets, probs, shape, axes)
+    rows = targets_of(targets, probs, shape)
     denominator = float(n_rows) if reduction == "mean" else 1.0
     loss_shape = shape if reduction == "none" else ()
     if rows.probabilities is not None:
-        return Problem(probs, axes, p, rows.probabilities, False, denominator, loss_shape)
+        given = rows_of(rows.probabilities, axes)
+        return Problem(probs, axes, p, given, False, denominator, loss_shape)
     labels = rows.indices
     if labels is None or rows.given is not None:
         raise TypeError("targets are a pair; expected integer labels or float probabilities")

@@ -260,7 +260,7 @@ def _used(loss: RowLoss) -> Array | None:
     if loss.has_ignore:
         ignored |= k == loss.ignore
     if not loss.bad_is_nan:
-        ignored |= (k < 0) | (k >= loss.x.shape[1])
+        ignored |= (k < 0) | (k >= loss.n_classes)
     used = np.flatnonzero(~ignored.any(axis=1))
     return used if used.size < len(k) else None
 
@@ -329,7 +329,8 @@ def _losses_of_block(p: Problem, rows: Rows, z: Array, *, in_place: bool) -> Any
     )
     sample = p.loss.sample_weight
     block = p.loss._replace(
-        logits=z, axes=(1,), x=z, targets=targets, reduction="none", loss_shape=z.shape[:1],
+        logits=z, axes=(1,), n_rows=len(z), targets=targets, reduction="none",
+        loss_shape=z.shape[:1],
         sample_weight=sample[rows] if sample.size else sample,
     )  # fmt: skip
     return _solve(block, _ONE, z if in_place else None)

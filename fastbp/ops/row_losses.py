@@ -42,17 +42,18 @@ _NOTHING = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}
 class Targets(NamedTuple):
     """Probabilities of all classes, or else of a few named by their indices; or labels."""
 
-    probabilities: Array | None  # (n_rows, n_classes)
+    probabilities: Array | None  # shaped as the logits
     indices: Array | None  # (n_rows, k); of labels k is 1
     given: Array | None  # (n_rows, k), the probability of each index; of labels None
 
 
 class RowLoss(NamedTuple):
-    """Checked arguments, as rows."""
+    """Checked arguments, as rows but for logits and probabilities."""
 
     logits: Array
     axes: tuple[int, ...]
-    x: Array  # (n_rows, n_classes)
+    n_rows: int
+    n_classes: int
     targets: Targets
     class_weight: Array  # (n_classes,) or (0,)
     sample_weight: Array  # (n_rows,) or (0,)
@@ -131,11 +132,11 @@ def row_loss(
     logits = as_values(logits, "logits")
     dtype = computed_in(logits.dtype)
     axes = (as_axis(axis, logits.ndim, "logits"),)
-    x = rows_of(logits, axes)
-    n_rows, n_classes = x.shape
+    n_classes = logits.shape[axes[0]]
+    rows_shape = logits.shape[: axes[0]] + logits.shape[axes[0] + 1 :]
+    n_rows = math.prod(rows_shape)
     if n_rows and not n_classes:
         raise ValueError(f"logits has shape {logits.shape}; expected at least one class")
-    rows_shape = logits.shape[: axes[0]] + logits.shape[axes[0] + 1 :]
 
     weight, sample = _NOTHING[dtype], _NOTHING[dtype]
     if class_weight is not None:
@@ -147,7 +148,7 @@ def row_loss(
         same_shape(sample, "sample_weight", rows_shape, "logits without axis")
         sample = sample.reshape(-1)
 
-    rows = targets_of(targets, logits, rows_shape, axes)
+    rows = targets_of(targets, logits, rows_shape)
     ignore, has_ignore, denominator = 0, False, float(n_rows)
     if rows.indices is None or rows.given is not None:
         if ignore_index is not None:
@@ -165,8 +166,9 @@ def row_loss(
     elif sample.size:
         denominator = math.fsum(sample.tolist()) if np.isfinite(sample).all() else NAN
     return RowLoss(
-        logits, axes, x, rows, weight, sample, ignore, has_ignore, on_bad_label != "ignore",
-        o.smoothing, o.z_loss, o.softcap, o.temperature, o.reduction, o.empty,
+        logits, axes, n_rows, n_classes, rows, weight, sample, ignore, has_ignore,
+        on_bad_label != "ignore", o.smoothing, o.z_loss, o.softcap, o.temperature, o.reduction,
+        o.empty,
         denominator if reduction == "mean" else 1.0,
         rows_shape if reduction == "none" else (),
     )  # fmt: skip
@@ -186,10 +188,8 @@ def _positive(value: Any, name: str) -> float:
     return number
 
 
-def targets_of(
-    targets: Any, logits: Array, rows_shape: tuple[int, ...], axes: tuple[int, ...]
-) -> Targets:
-    """Labels, probabilities, or pairs of indices and probabilities, as rows."""
+def targets_of(targets: Any, logits: Array, rows_shape: tuple[int, ...]) -> Targets:
+    """Labels or pairs of indices and probabilities, as rows; or probabilities, as they are."""
     if isinstance(targets, tuple) and len(targets) == 2:
         indices, given = (as_array(t, "targets") for t in targets)
         if indices.dtype.kind in "iu" and is_float(given.dtype):
@@ -211,7 +211,7 @@ def targets_of(
             f"targets are floats of shape {array.shape}; expected probabilities of shape "
             f"{logits.shape}, or integer labels of shape {rows_shape}"
         )
-    return Targets(rows_of(like_first(array, "targets", logits), axes), None, None)
+    return Targets(like_first(array, "targets", logits), None, None)
 
 
 def _sparse(indices: Array, given: Array, logits: Array, rows_shape: tuple[int, ...]) -> Targets:

@@ -26,16 +26,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays import Array, put_back, rows_to_write
+from ..arrays import Array, put_back, rows_of, rows_to_write, views_of
 from ..checks import as_values, computed_in, of_dtype, same_shape
 from ..cpu.index_losses import index_blocks
 from ..cpu.label_losses import label_blocks
+from ..cpu.panel_losses import index_panels, label_panels, target_panels
 from ..cpu.row_losses import blocks_of_rows
 from ..cpu.run import Kernel, address, launch, shared_function
 from ..cpu.small import ONE_BLOCK, label_loss_if_small, target_loss_if_small
 from ..cpu.target_losses import target_blocks
 from ..cuda.arrays import is_on_device
-from .calls import fits
+from .calls import fits, launch_panels
 from .row_losses import (
     RowLoss,
     RowOptions,
@@ -48,6 +49,11 @@ from .row_losses import (
 )
 
 _ONE = np.ones(1)
+_IN_PANELS: dict[Kernel, Kernel] = {
+    label_blocks: label_panels,
+    target_blocks: target_panels,
+    index_blocks: index_panels,
+}
 
 # What `_small_loss` calls, by the types of its arguments; and the options that it takes.
 _small: dict[tuple[Any, ...], tuple[Any, ...]] = {}
@@ -145,7 +151,7 @@ def softmax_cross_entropy(
     if is_on_device(logits):
         return _on_gpu().softmax_cross_entropy(*_for_gpu(logits, targets, *options))
     problem = row_loss(logits, targets, *options)
-    loss = _solve(problem, _ONE, dx=None)
+    loss = _solve(problem, _ONE, None)
     _remember(problem, None)
     return loss
 
@@ -219,10 +225,9 @@ softcap, temperature, reduction, empty, on_bad_label
         return _on_gpu().softmax_cross_entropy_with_grad(*given, out)  # type: ignore[no-any-return]
     problem = row_loss(logits, targets, *options)
     dlogits = gradient_like(problem, out)
-    dx = rows_to_write(dlogits, problem.axes)
-    loss = _solve(problem, _ONE, dx)
-    _remember(problem, dx)
-    return loss, put_back(dx, dlogits, problem.axes)
+    loss = _solve(problem, _ONE, dlogits)
+    _remember(problem, dlogits)
+    return loss, dlogits
 
 
 def softmax_cross_entropy_backward(
@@ -288,9 +293,8 @@ softcap, temperature, reduction, empty, on_bad_label
     given = of_dtype(as_values(dloss, "dloss"), dtype)
     same_shape(given, "dloss", problem.loss_shape, "the loss")
     dlogits = gradient_like(problem, out, given)
-    dx = rows_to_write(dlogits, problem.axes)
-    _solve(problem, given.reshape(-1), dx)
-    return put_back(dx, dlogits, problem.axes)
+    _solve(problem, given.reshape(-1), dlogits)
+    return dlogits
 
 
 def _on_gpu() -> Any:
@@ -333,9 +337,10 @@ def _remember(problem: RowLoss, dx: Array | None) -> None:
     p = problem
     weights = p.class_weight.size or p.sample_weight.size or p.smoothing
     changed = p.z_loss or p.softcap is not None or p.temperature != 1.0
-    if p.x.size >= ONE_BLOCK or p.logits.ndim != 2 or p.axes != (1,) or weights or changed:
+    if p.logits.size >= ONE_BLOCK or p.logits.ndim != 2 or p.axes != (1,) or weights or changed:
         return
-    kernel, key, (x, *targets) = _kernel(p, _ONE, dx)
+    probabilities = p.targets.probabilities
+    kernel, key, (x, *targets) = _kernel(p, _ONE, p.logits, probabilities, dx)
     name = x.dtype.num, targets[0].dtype.num, targets[0].ndim, dx is None
     code = address(kernel, key)
     if name in _small or code is None:
@@ -351,26 +356,28 @@ def _remember(problem: RowLoss, dx: Array | None) -> None:
     _small[name] = function, code, *others
 
 
-def _kernel(p: RowLoss, dloss: Array, dx: Array | None) -> tuple[Kernel, Any, tuple[Any, ...]]:
+def _kernel(
+    p: RowLoss, dloss: Array, x: Array, probabilities: Array | None, dx: Array | None
+) -> tuple[Kernel, Any, tuple[Any, ...]]:
     """The kernel for a problem, the key that tells its types apart, and its first arguments."""
-    probabilities, indices, given = p.targets
+    _, indices, given = p.targets
     weight = p.class_weight if p.class_weight.size else None
     smoothing = None
     if p.smoothing or probabilities is not None:
-        smoothing = np.array(as_smoothing(p.smoothing, max(p.x.shape[1], 1)))
+        smoothing = np.array(as_smoothing(p.smoothing, max(p.n_classes, 1)))
     skipped = (p.ignore, p.has_ignore, p.bad_is_nan)
     key = (p.logits.dtype.char, dloss.dtype.char, dx is None, *(o is None for o in _transform(p)))
     if probabilities is not None:
-        return target_blocks, (*key, weight is None), (p.x, probabilities, weight, smoothing)
+        return target_blocks, (*key, weight is None), (x, probabilities, weight, smoothing)
     # (A share so small that it is 0 would make NaN of -inf.)
     shared = smoothing is None or (weight is None and smoothing[2] > 0.0)
     if indices is not None and given is None and shared:
         labels = indices[:, 0]
-        arguments = p.x, labels, p.class_weight, *skipped, smoothing
+        arguments = x, labels, p.class_weight, *skipped, smoothing
         return label_blocks, (*key, labels.dtype.char, smoothing is None), arguments
     options = indices, given, weight, smoothing
     key = (*key, *(None if o is None else o.dtype.char for o in options))
-    return index_blocks, key, (p.x, *options, *skipped)
+    return index_blocks, key, (x, *options, *skipped)
 
 
 def _transform(p: RowLoss) -> tuple[float | None, ...]:
@@ -382,17 +389,39 @@ def _transform(p: RowLoss) -> tuple[float | None, ...]:
     return p.softcap, temperature, p.z_loss or None
 
 
-def _solve(p: RowLoss, dloss: Array, dx: Array | None) -> Any:
-    """The reduced loss; the gradient goes to dx, if that is given."""
-    n_rows = p.x.shape[0]
-    block, n_blocks = blocks_of_rows(n_rows, p.x.size)
-    losses = np.empty(n_rows if p.reduction == "none" else 0, computed_in(p.logits.dtype))
+def _solve(p: RowLoss, dloss: Array, dlogits: Array | None) -> Any:
+    """The reduced loss; the gradient goes to dlogits, if that is given."""
+    block, n_blocks = blocks_of_rows(p.n_rows, p.logits.size)
+    losses = np.empty(p.n_rows if p.reduction == "none" else 0, computed_in(p.logits.dtype))
     sums = np.zeros((n_blocks, 2))
     # The gradient by the logits has the temperature in its denominator, too.
     denominator = p.denominator * p.temperature
-    kernel, key, arguments = _kernel(p, dloss, dx)
+    x, probabilities, dx = _laid_out(p, dlogits)
+    kernel, key, arguments = _kernel(p, dloss, x, probabilities, dx)
     common = (p.sample_weight, denominator, dloss, losses, sums, dx, block, *_transform(p))
-    launch(kernel, key, n_blocks, p.x.size, 1, *arguments, *common)
+    if x.ndim == 2:
+        launch(kernel, key, n_blocks, x.size, 1, *arguments, *common)
+    else:
+        launch_panels(kernel, _IN_PANELS[kernel], key, n_blocks, losses, *arguments, *common)
+    if dlogits is not None and dx is not None:
+        put_back(dx, dlogits, p.axes)
     if p.reduction == "none":
         return losses.reshape(p.loss_shape)[()]  # of a single row, a number
     return reduced(sums, p)
+
+
+def _laid_out(p: RowLoss, dlogits: Array | None) -> tuple[Array, Array | None, Array | None]:
+    """Logits, probabilities and gradient as rows, or all three as panels."""
+    probabilities = p.targets.probabilities
+    given = [array for array in (p.logits, probabilities, dlogits) if array is not None]
+    views = views_of(given, p.axes)
+    if views is None:
+        views = [rows_of(array, p.axes) for array in given]
+        if dlogits is not None:
+            views[-1] = rows_to_write(dlogits, p.axes)
+    x, *others = views
+    return (
+        x,
+        None if probabilities is None else others[0],
+        None if dlogits is None else others[-1],
+    )

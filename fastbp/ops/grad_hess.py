@@ -82,7 +82,7 @@ def softmax_cross_entropy_grad_hess(
     what the other classes hold, so that confident rows keep their digits: [20, 0, 0] has p (1 - p)
     = 4.122307e-09 for the first class in float32, not 0. Margins may have any size, where XGBoost's
     own objective learns nothing from rows of margins below -104. A NaN or +inf makes its row NaN
-    and no other.
+    and no other. On a GPU, the labels are looked at before anything is written, which waits for it.
 
     What the libraries hand to a custom objective, and expect of it:
 
@@ -175,7 +175,7 @@ def sigmoid_cross_entropy_grad_hess(
     -4.248354e-18, not 0. grad is within 2 ULP, hess within 2.5 ULP (measured: 1.7 and 2.3; 0.8 and
     1.5 without weights); of labels between 0 and 1, in ULP of the larger of (1 - y) σ(x) w and
     y σ(-x) w, whose difference grad is. Where p is a subnormal number, w ULP of p count as one. NaN
-    gives NaN, ±inf the limits.
+    gives NaN, ±inf the limits. On a GPU, the labels are looked at first, which waits for it.
 
     XGBoost and LightGBM hand flat margins to the custom objective of two classes, and take both
     results as they are; their own objectives have the same Hessian. Source: with z = exp(-|x|),

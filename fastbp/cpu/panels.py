@@ -31,10 +31,9 @@ from .vectors import (
     write_square,
 )
 
-# Fewer rows next to each other are read number by number.
-FEWEST_IN_SQUARE = 9
-STRIP_FROM = 8
-
+# Of fewer rows next to each other, it takes longer to call a kernel for each such strip than to
+# bring several together.
+SHORTEST_STRIP = 64
 
 # Of each column a panel takes so many bytes next to each other, or less where the room for all
 # columns would be larger than this.
@@ -71,7 +70,7 @@ def rows_in_squares(x: Any, rows: int) -> Any:
     in_squares = 0
     if in_columns(x):
         in_squares = rows // side * side
-        if rows - in_squares >= FEWEST_IN_SQUARE:
+        if 4 * (rows - in_squares) > 3 * side:  # else it takes less to read them one by one
             in_squares = rows
     return in_squares
 
@@ -114,7 +113,7 @@ def write_panel(room: Pointer, x: Any, i: int, k: int) -> None:
 
 def in_strips(x: Any, y: Any, z: Any) -> bool:
     """Whether rows are short enough for tiles, and those next to each other are so in memory."""
-    if x.shape[1] > longest_short_row(x) or x.shape[2] < STRIP_FROM:
+    if x.shape[1] > longest_short_row(x) or x.shape[2] < SHORTEST_STRIP:
         return False
     return in_columns(x) and in_columns(y) and in_columns(z)
 

@@ -61,7 +61,7 @@ def _array(
     array = arrayobj.make_array(types.Array(dtype, len(shape), "A"))(context, b)
     data = b.bitcast(data, context.get_data_type(dtype).as_pointer())
     arrayobj.populate_array(array, data, shape, strides, _size(context, dtype), None)
-    return array._getvalue()  # noqa: SLF001  (Numba's own way)
+    return array._getvalue()
 
 
 @word(vectors.in_columns)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from gpu_recorder import (
     COLUMNS,
@@ -28,6 +29,7 @@ from gpu_recorder import (
     recorded,
 )
 
+import fastbp
 from fastbp.cuda import compiler, driver, elementwise, run
 from fastbp.cuda.run import BLOCK, TILE, WARP
 
@@ -145,6 +147,15 @@ def built(launched, device=HOPPER):
         cubin, report = code.cubin(device.architecture)
         _built[key] = Built(code.ptx, report, cubin)
     return _built[key]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def used_on_cpus():
+    """What kernels for CPUs are made of is compiled first, as a process may want both."""
+    x = np.zeros((2, 100), np.float32)
+    fastbp.softmax(x)
+    fastbp.sigmoid(x)
+    fastbp.softmax_cross_entropy_with_grad(x, np.zeros(2, int))
 
 
 # the checks ---------------------------------------------------------------------------------------

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from .twins import FORMULAS, WORDS, twin
+
 Kernel = Callable[..., None]
 Capability = tuple[int, int]
-
-FORMULAS = ("fastbp.elementary", "fastbp.formulas.")  # their functions are traced, not compiled
-WORDS = ("fastbp.cpu.vectors", "fastbp.cuda.words")
 
 INSTALL = "pip install 'fastbp[cuda]'"
 _taught: set[Any] = set()
@@ -83,7 +82,7 @@ def compiled(
     _teach(kernel)
     with _without_a_device(capability):
         result = compile_cuda(
-            kernel, types.void, signature, cc=capability, nvvm_options={"opt": 3, "fma": 0}
+            twin(kernel), types.void, signature, cc=capability, nvvm_options={"opt": 3, "fma": 0}
         )
     library, mangled = result.library, result.fndesc.llvm_func_name
     entry = library.get_function(mangled)
@@ -129,6 +128,6 @@ def _teach(function: Any) -> None:
     if function.__module__.startswith(FORMULAS):
         scalars.teach(function)
         return
-    register_jitable(forceinline=True)(function)
+    register_jitable(forceinline=True)(twin(function))
     for callee in callees(function):
         _teach(callee)

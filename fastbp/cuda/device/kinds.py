@@ -19,6 +19,7 @@ from numba.cuda.typing.templates import AbstractTemplate
 
 from ...cpu.halves import I16, Half
 from ...cpu.simd import I64, IR, plain
+from ..twins import twin
 
 SHARED, GLOBAL = 3, 1  # kinds of memory: of a block, of the GPU
 
@@ -76,7 +77,7 @@ def word(stub: Callable[..., Any]) -> Callable[[Callable[..., Any]], None]:
     """Give a word its meaning: from the types of its arguments, a signature and a code writer."""
 
     def give(meaning: Callable[..., Any]) -> None:
-        @typing_registry.register_global(stub)
+        @typing_registry.register_global(twin(stub))
         class Template(AbstractTemplate):
             def generic(self, args: tuple[types.Type, ...], kws: Any) -> Any:
                 return meaning(*plain(args))[0]
@@ -86,7 +87,7 @@ def word(stub: Callable[..., Any]) -> Callable[[Callable[..., Any]], None]:
             result = write(context, builder, *args)
             return context.get_dummy_value() if result is None else result
 
-        lowering_registry.lower(stub, types.VarArg(types.Any))(lower)
+        lowering_registry.lower(twin(stub), types.VarArg(types.Any))(lower)
 
     return give
 

@@ -13,6 +13,7 @@ from numba.cuda.typing.templates import AbstractTemplate
 
 from ...cpu.simd import I64, computed
 from .. import staging, words
+from ..twins import twin
 from .folds import fold_group
 from .kinds import Matrix, Row, word
 from .memory import load_one
@@ -33,7 +34,11 @@ RESULT_ROW = {
 
 def choose(stub: Any, meaning: Any) -> None:
     """Let a word mean the function that `meaning` says for the types of its arguments."""
-    overload(stub, jit_options={"forceinline": True}, strict=False)(meaning)
+
+    def chosen(*kinds: Any) -> Any:
+        return twin(meaning(*kinds))
+
+    overload(twin(stub), jit_options={"forceinline": True}, strict=False)(chosen)
 
 
 def _spare_row(x: Any, room: Any, needed: Any, n: Any, slot: Any) -> Any:

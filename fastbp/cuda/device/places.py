@@ -12,6 +12,7 @@ from ...cpu import vectors
 from ...cpu.simd import I32, I64, computed
 from .. import staging, words
 from ..staging import BLOCK, THREAD, WARPS
+from ..twins import twin
 from .kinds import GLOBAL, Matrix, Row, intrinsic, special, stored, word
 from .memory import store_one
 
@@ -116,9 +117,9 @@ def row_word(stub: Callable[..., Any], which: int) -> None:
 
     def choose(*kinds: Any) -> Any:
         matrix = next(k for k in kinds if isinstance(k, Matrix))
-        return staging.MEANINGS[matrix.group, matrix.staged][which]
+        return twin(staging.MEANINGS[matrix.group, matrix.staged][which])
 
-    overload(stub, jit_options={"forceinline": True}, strict=False)(choose)
+    overload(twin(stub), jit_options={"forceinline": True}, strict=False)(choose)
 
 
 for _which, _stub in enumerate(staging.OF_ROWS):

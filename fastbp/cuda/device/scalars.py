@@ -17,6 +17,7 @@ from numba.cuda.cudaimpl import registry as lowering_registry
 from numba.cuda.typing.templates import AbstractTemplate
 
 from ...cpu.simd import BITS, Traced, ir_type, plain
+from ..twins import twin
 
 
 class Scalar(Traced):
@@ -67,7 +68,7 @@ def of_one_kind(kinds: tuple[types.Type, ...]) -> tuple[types.Type, ...]:
 def teach(formula: Callable[..., Any]) -> None:
     """Let kernels call a formula by its plain function."""
 
-    @typing_registry.register_global(formula)
+    @typing_registry.register_global(twin(formula))
     class Template(AbstractTemplate):
         def generic(self, args: tuple[types.Type, ...], kws: Any) -> Any:
             kinds = of_one_kind(plain(args))
@@ -81,4 +82,4 @@ def teach(formula: Callable[..., Any]) -> None:
             return context.make_tuple(builder, sig.return_type, [part.value for part in result])
         return result.value
 
-    lowering_registry.lower(formula, types.VarArg(types.Any))(lower)
+    lowering_registry.lower(twin(formula), types.VarArg(types.Any))(lower)

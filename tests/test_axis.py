@@ -177,16 +177,21 @@ def test_losses_of_rows_apart_have_the_bits_of_contiguous_ones(kind, reduction, 
 # threads, caches, memory --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("offset", [0, 4, 16])
-def test_large_results_past_the_cache(offset, monkeypatch):
+@pytest.mark.parametrize("between", [0, 4])
+@pytest.mark.parametrize("offset", [0, 1, 4])
+def test_large_results_past_the_cache(offset, between):
     """Whole lines of the cache, and rows that begin within one."""
-    shape = (600, 7008)  # 16.8 MB
-    buffer = np.empty(4 * 600 * 7008 + 128, np.uint8)
-    start = -buffer.ctypes.data % 64 + offset
-    out = buffer[start : start + 4 * 600 * 7008].view(F32).reshape(shape)
-    x = numbers(shape, F32)
-    fastbp.softmax(x, axis=0, out=out)
-    assert bits(out.T) == bits(fastbp.softmax(np.ascontiguousarray(x.T)))
+    n, inner = 300, 7008  # 16.8 MB in all
+    buffer = np.zeros(2 * (n * inner + between) + 32, F32)
+    start = -buffer.ctypes.data % 64 // 4 + offset
+    both = buffer[start : start + 2 * (n * inner + between)].reshape(2, -1)
+    out = both[:, : n * inner].reshape(2, n, inner)
+    assert np.shares_memory(out, buffer)
+    x = numbers(out.shape, F32)
+    fastbp.softmax(x, axis=1, out=out)
+    assert bits(rows(out, 1)) == bits(fastbp.softmax(rows(x, 1)))
+    assert not buffer[:start].any()
+    assert not both[:, n * inner :].any()
 
 
 def test_a_panel_fits_a_cache_and_leaves_work_for_all_threads():

@@ -43,13 +43,12 @@ def label_panels(
         rest = size, softcap, temperature, z
         if strips:
             rows, drows = (strip(x, i, k),), (strip(dx, i, k),)
-            call_kernel(kernel, 0, 1, rows + options + common + drows + rest)
         else:
             read_panel(x, i, k, room)
             rows, drows = (rows_in_room(room, x, k),), (rows_in_room(room, dx, k),)
-            call_kernel(kernel, 0, 1, rows + options + common + drows + rest)
-            if dx is not None:
-                write_panel(room, dx, i, k)
+        call_kernel(kernel, 0, 1, rows + options + common + drows + rest)
+        if dx is not None and not strips:
+            write_panel(room, dx, i, k)
         add_losses(of_rows, i, k, block, losses, sums)
         i += k
     drain()
@@ -76,15 +75,14 @@ def target_panels(
         rest = size, softcap, temperature, z
         if strips:
             rows, drows = (strip(x, i, k), strip(probabilities, i, k)), (strip(dx, i, k),)
-            call_kernel(kernel, 0, 1, rows + common + drows + rest)
         else:
             read_panel(x, i, k, room)
             read_panel(probabilities, i, k, other)
             rows = rows_in_room(room, x, k), rows_in_room(other, probabilities, k)
             drows = (rows_in_room(room, dx, k),)
-            call_kernel(kernel, 0, 1, rows + common + drows + rest)
-            if dx is not None:
-                write_panel(room, dx, i, k)
+        call_kernel(kernel, 0, 1, rows + common + drows + rest)
+        if dx is not None and not strips:
+            write_panel(room, dx, i, k)
         add_losses(of_rows, i, k, block, losses, sums)
         i += k
     drain()

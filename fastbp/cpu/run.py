@@ -290,14 +290,17 @@ def _teach(function: Any) -> None:
 
 def callees(function: FunctionType) -> Iterator[FunctionType]:
     """The functions of fastbp that this one calls."""
-    names: set[str] = set()
-    pending: list[CodeType] = [function.__code__]
-    while pending:
-        code = pending.pop()
-        names.update(code.co_names)
-        pending.extend(c for c in code.co_consts if isinstance(c, CodeType))
-    found = [function.__globals__.get(name) for name in names]
+    found = [function.__globals__.get(name) for name in names_in(function.__code__)]
     found += [cell.cell_contents for cell in function.__closure__ or ()]
     for callee in found:
         if isinstance(callee, FunctionType) and callee.__module__.startswith("fastbp."):
             yield callee
+
+
+def names_in(code: CodeType) -> set[str]:
+    """All names that some code, and what is nested in it, looks up."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= names_in(constant)
+    return names

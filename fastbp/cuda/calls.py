@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, NamedTuple
 
-from ..checks import as_axes, same_shape
+from ..checks import HALVES, as_axes, same_shape
 from ..cpu.origins import Origin, origins, origins_when_long
 from ..elementary import INFINITY
 from . import elementwise, row_kernels, run
@@ -31,7 +31,7 @@ from .layouts import (
     rows_to_read,
     views_of,
 )
-from .run import HALVES, LONG, Numbers, Place, Real, Rows
+from .run import LONG, Numbers, Place, Real, Rows
 
 Kernel = Callable[..., Any]
 Axes = tuple[int, ...]
@@ -143,7 +143,7 @@ def launch_rows(
         return run.launch_rows(long_kernel, slots, dtype, place, *rows, result)
     if type(result) is Rows and dtype not in HALVES:
         return run.launch_rows(long_kernel, slots, dtype, place, *rows, result, result)
-    kind = "float32" if dtype in HALVES else dtype
+    kind = run.computed(dtype)
     spare = room((first.rows, first.columns), kind, x, place)
     return run.launch_rows(long_kernel, slots, dtype, place, *rows, rows_of(spare, (1,)), result)
 
@@ -241,7 +241,7 @@ def reduce_rows(
             if written is result and inputs.are_views_of(views.values()):
                 remember(key, launched, given)
         else:
-            nothing = Real(-INFINITY, "float32" if dtype in HALVES else dtype)
+            nothing = Real(-INFINITY, run.computed(dtype))
             run.launch_elements(fill, result.size, place, result.size, numbers, nothing)
         put_back(written, result, everything, place)
         finish(x, result, place)

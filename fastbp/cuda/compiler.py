@@ -9,12 +9,14 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from .twins import FORMULAS, WORDS, twin
+from ..cpu.run import FORMULAS, callees
+from .twins import WORDS, twin
 
 Kernel = Callable[..., None]
 Capability = tuple[int, int]
@@ -79,6 +81,7 @@ def compiled(
     from numba.cuda.compiler import compile_cuda, kernel_fixup
     from numba.cuda.cudadrv import nvvm
 
+    _teach_words()
     _teach(kernel)
     with _without_a_device(capability):
         result = compile_cuda(
@@ -111,17 +114,21 @@ def _without_a_device(capability: Capability) -> Iterator[None]:
         dispatcher.get_current_device, CUDACodeLibrary._ensure_cc = get_device, ensure
 
 
+@cache
+def _teach_words() -> None:
+    """Make numba-cuda know the words, and the functions that some of them mean."""
+    from .device import CHOSEN
+
+    for chosen in CHOSEN:
+        _teach(chosen)
+
+
 def _teach(function: Any) -> None:
     """Make numba-cuda know every function of fastbp that this one calls; see `cpu.run`."""
     from numba.cuda.extending import register_jitable
 
-    from ..cpu.run import callees
-    from .device import CHOSEN, scalars
+    from .device import scalars
 
-    if "words" not in _taught:
-        _taught.add("words")
-        for chosen in CHOSEN:
-            _teach(chosen)
     if function in _taught or function.__module__ in WORDS:
         return
     _taught.add(function)

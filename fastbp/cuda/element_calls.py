@@ -27,7 +27,8 @@ from .layouts import (
 from .losses import as_numbers, check_upstream, shaped, with_upstream
 from .pairs import as_pair
 from .reductions import PER_BLOCK, THREADS, reduce_sums, sum_blocks, sum_pairs
-from .run import HALVES, TILE, Launch, Numbers, Place, Real
+from .run import TILE, Launch, Numbers, Place, Real
+from .staging import SCRATCH
 
 Kernel = Callable[..., Any]
 
@@ -65,7 +66,7 @@ class Problem(NamedTuple):
     @property
     def of_sums(self) -> str:
         """The type of what is computed, and of losses."""
-        return "float32" if self.dtype in HALVES else self.dtype
+        return run.computed(self.dtype)
 
     @property
     def is_weighted(self) -> bool:
@@ -220,7 +221,7 @@ class Work:
 
     def execute(self, kernel: Kernel, blocks: int, *arguments: Any) -> None:
         """Launch a kernel of numbers."""
-        shape = Launch(blocks, THREADS, run.SCRATCH)
+        shape = Launch(blocks, THREADS, SCRATCH)
         run.execute(kernel, TILE, shape, THREADS, self.place, arguments)
 
     def weights(self) -> list[tuple[Numbers | None, int, int]]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import broadcast, no_class, no_fraction, same_shape
+from ..checks import HALVES, broadcast, no_class, no_fraction, same_shape
 from ..elementary import INFINITY
 from . import driver, run
 from .arrays import FLOATS, INTEGERS, View, itemsize
@@ -37,7 +37,8 @@ from .layouts import (
 from .losses import as_numbers, shaped
 from .pairs import as_pair
 from .reductions import PER_BLOCK, THREADS
-from .run import HALVES, LONGEST_IN_TILE, TILE, Launch, Numbers, Place, Real
+from .run import LONGEST_IN_TILE, TILE, Launch, Numbers, Place, Real
+from .staging import SCRATCH
 
 XGBOOST_FLOOR = 1e-16
 
@@ -218,7 +219,7 @@ def sigmoid_grad_hess(arrays: dict[str, Any]) -> tuple[Any, Any]:
 
 def type_of_sums(dtype: str) -> str:
     """What numbers of a type are computed with, and of what the results are."""
-    return "float32" if dtype in HALVES else dtype
+    return run.computed(dtype)
 
 
 def refuse_bad_classes(
@@ -261,7 +262,7 @@ def first_of(
 
 def execute(kernel: Any, blocks: int, place: Place, *arguments: Any) -> None:
     """Launch a kernel of numbers."""
-    shape = Launch(blocks, THREADS, run.SCRATCH)
+    shape = Launch(blocks, THREADS, SCRATCH)
     run.execute(kernel, TILE, shape, THREADS, place, arguments)
 
 

@@ -6,11 +6,10 @@ Labels under smoothing are such, too: one index of weight 1 in each row.
 from typing import Any
 
 from ..cpu.index_losses import index_loss
-from ..cpu.row_losses import BAD, IGNORED, NAN, index_to_use
-from ..cpu.rows import fill
-from ..cpu.vectors import Number, Pointer, at, either, if_given, number, store
+from ..cpu.row_losses import BAD, IGNORED, index_to_use
+from ..cpu.vectors import Number, Pointer, at, either, if_given, number
 from ..formulas.softmax import add_pairs
-from .label_losses import NO_ROW, incoming, room_for_logits, weight_of
+from .label_losses import NO_ROW, finish_row, incoming, room_for_logits, store_least, weight_of
 from .reductions import as_denominator, sum_of_block
 from .row_kernels import existing_row
 from .words import (
@@ -18,10 +17,7 @@ from .words import (
     block,
     columns,
     first_row,
-    least_across,
-    of_block,
     own_row,
-    put_number,
     read_row,
     result_if_given,
     row_at,
@@ -30,7 +26,6 @@ from .words import (
     spare_row,
     thread,
     threads,
-    write_row,
 )
 
 
@@ -62,13 +57,7 @@ def index_rows(
                 class_weight, smoothing, sample, (g, *as_denominator(denominator, known), g_lo),
                 softcap, temperature, z,
             )  # fmt: skip
-        elif k == BAD:
-            loss = number(p, NAN)
-        if dx is not None:
-            if k < 0:
-                fill(q, n, loss)
-            write_row(q, dx, i, n)
-        put_number(x, losses, i, loss)
+        finish_row(x, i, n, k, p, q, dx, losses, loss)
 
 
 def index_of_row(
@@ -97,6 +86,4 @@ def count_indices(
             w = weight_of(sums, sample_weight, i)
             s, s_lo = add_pairs(s, s_lo, w, zero, w)
     sum_of_block(sums, s, s_lo)
-    found = least_across(of_block(sums), found)
-    if thread() == 0:
-        store(bad, block(), found)
+    store_least(bad, block(), found)

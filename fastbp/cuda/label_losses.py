@@ -68,13 +68,21 @@ def label_rows(
                 p, spare, kept, q, n, k, weight, weight * sample,
                 (g, *as_denominator(denominator, known), g_lo), softcap, temperature, z,
             )  # fmt: skip
-        elif k == BAD:
-            loss = number(p, NAN)
-        if dx is not None:
-            if k < 0:
-                fill(q, n, loss)
-            write_row(q, dx, i, n)
-        put_number(x, losses, i, loss)
+        finish_row(x, i, n, k, p, q, dx, losses, loss)
+
+
+def finish_row(
+    x: Matrix, i: int, n: int, k: int, p: Pointer, q: Pointer, dx: Matrix, losses: Pointer,
+    loss: Number,
+) -> None:  # fmt: skip
+    """Write a row's loss and gradient; NaN and 0 instead, if k says BAD or IGNORED."""
+    if k == BAD:
+        loss = number(p, NAN)
+    if dx is not None:
+        if k < 0:
+            fill(q, n, loss)
+        write_row(q, dx, i, n)
+    put_number(x, losses, i, loss)
 
 
 def room_for_logits(
@@ -166,9 +174,14 @@ def count_labels(
         elif k == BAD:
             found = min(found, i)
     sum_of_block(sums, s, s_lo)
-    found = least_across(of_block(sums), found)
+    store_least(bad, block(), found)
+
+
+def store_least(of_rows: Pointer, k: int, found: int) -> None:
+    """of_rows[k] is the first of the rows that the block's threads found."""
+    found = least_across(of_block(of_rows), found)
     if thread() == 0:
-        store(bad, block(), found)
+        store(of_rows, k, found)
 
 
 def first_bad(bad: Pointer, n_blocks: int, of_all: Pointer) -> None:
@@ -176,6 +189,4 @@ def first_bad(bad: Pointer, n_blocks: int, of_all: Pointer) -> None:
     found = NO_ROW
     for i in range(thread(), n_blocks, threads()):
         found = min(found, pick(bad, i))
-    found = least_across(of_block(of_all), found)
-    if thread() == 0:
-        store(of_all, 0, found)
+    store_least(of_all, 0, found)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import as_axis, as_ignored, bad_label, same_shape
+from ..checks import HALVES, as_axis, as_ignored, bad_label, same_shape
 from . import driver, run
 from .arrays import FLOATS, INTEGERS, View, is_on_device, itemsize
 from .calls import put_back, result_rows
@@ -33,7 +33,8 @@ from .layouts import (
 )
 from .pairs import as_pair, transform
 from .reductions import PER_BLOCK, THREADS, reduce_losses, reduce_sums, sum_blocks, sum_pairs
-from .run import HALVES, LONG, TILE, Launch, Numbers, Place, Real, Reals, Rows
+from .run import LONG, TILE, Launch, Numbers, Place, Real, Reals, Rows
+from .staging import SCRATCH
 from .target_losses import target_rows
 
 Shape = tuple[int, ...]
@@ -64,7 +65,7 @@ class Problem(NamedTuple):
     @property
     def of_sums(self) -> str:
         """The type of what is computed, and of losses."""
-        return "float32" if self.dtype in HALVES else self.dtype
+        return run.computed(self.dtype)
 
     @property
     def has_indices(self) -> bool:
@@ -291,7 +292,7 @@ class Given:
 
     def execute(self, kernel: Any, blocks: int, *arguments: Any) -> None:
         """Launch a kernel of numbers."""
-        shape = Launch(blocks, THREADS, run.SCRATCH)
+        shape = Launch(blocks, THREADS, SCRATCH)
         run.execute(kernel, TILE, shape, THREADS, self.place, arguments)
 
     def count(self) -> Numbers:

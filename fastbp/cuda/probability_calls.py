@@ -11,7 +11,7 @@ from .layouts import as_out, as_values, finish, new, new_like, place_of, views_o
 from .losses import Given, as_numbers, check_targets, check_upstream, with_upstream
 from .pairs import as_pair
 from .probability_losses import label_gradients, label_logs, target_gradients, target_logs
-from .run import HALVES, Numbers
+from .run import Numbers
 
 # Of threads that each take a row.
 THREADS = 256
@@ -50,7 +50,7 @@ class Problem(NamedTuple):
     @property
     def of_sums(self) -> str:
         """The type of what is computed, and of losses."""
-        return "float32" if self.dtype in HALVES else self.dtype
+        return run.computed(self.dtype)
 
     @property
     def n_rows(self) -> int:

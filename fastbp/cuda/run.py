@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, NamedTuple
 
+from ..checks import HALVES
 from . import driver
+from .staging import SCRATCH, pitch_of_tile, room_for
 
 Kernel = Callable[..., None]
-
-HALVES = ("float16", "bfloat16")
 
 
 class Rows(NamedTuple):
@@ -64,7 +64,6 @@ LONG = Regime("long", 0, staged=False)
 REGIMES = (TILE, WARP, BLOCK, LONG)
 
 LONGEST_IN_TILE, LONGEST_IN_WARP = 32, 1024
-SCRATCH = 1024  # bytes, before the rows on the chip
 CHIP = 48 * 1024  # bytes that every GPU gives to a block without being asked
 
 # The most threads of a block, for which registers are set aside.
@@ -95,6 +94,11 @@ class Place(NamedTuple):
     stream: int
 
 
+def computed(dtype: str) -> str:
+    """The type in which numbers kept in this one are computed."""
+    return "float32" if dtype in HALVES else dtype
+
+
 def itemsize(dtype: str) -> int:
     """Bytes of a number on the chip, where those of 16 bits are float32."""
     return 8 if dtype == "float64" else 4
@@ -110,11 +114,6 @@ def regime_of(columns: int, slots: int, dtype: str, chip: int = CHIP) -> Regime:
     return BLOCK if needed <= chip else LONG
 
 
-def room_for(columns: int) -> int:
-    """As `staging.room_for`."""
-    return (columns + 15) // 8 * 8
-
-
 def most_threads(dtype: str, regime: Regime) -> int:
     """Of a block that computes rows."""
     if regime in {TILE, WARP}:
@@ -127,9 +126,9 @@ def geometry(regime: Regime, rows: int, columns: int, slots: int, dtype: str) ->
     size = itemsize(dtype)
     if regime is TILE:
         threads = SHORT_ROWS
-        while SCRATCH + slots * threads * (columns | 1) * size > CHIP:
+        while SCRATCH + slots * threads * pitch_of_tile(columns) * size > CHIP:
             threads //= 2
-        per_block, chip = threads, slots * threads * (columns | 1) * size
+        per_block, chip = threads, slots * threads * pitch_of_tile(columns) * size
     elif regime is WARP:
         # As many warps as fit, for few rows are long ones.
         warps = max(

@@ -36,7 +36,7 @@ from .words import (
     write_row,
 )
 
-SCRATCH = 1024
+SCRATCH = 1024  # bytes
 WARP = 32
 THREAD, WARPS, BLOCK = 1, 32, 0  # groups: how many threads, 0 for all of a block
 

@@ -6,10 +6,11 @@ twin for GPUs, which differs in this alone: it is another object, and calls twin
 """
 
 from collections.abc import Callable
-from types import CellType, CodeType, FunctionType
+from types import CellType, FunctionType
 from typing import Any
 
-FORMULAS = ("fastbp.elementary", "fastbp.formulas.")  # traced, not compiled
+from ..cpu.run import FORMULAS, names_in
+
 WORDS = ("fastbp.cpu.vectors", "fastbp.cuda.words")  # known by what `device` says of them
 
 _twins: dict[Any, FunctionType] = {}
@@ -35,15 +36,6 @@ def twin(function: Callable[..., Any]) -> Any:
             used = names_in(function.__code__) & function.__globals__.keys()
             names.update({name: _or_twin(function.__globals__[name]) for name in used})
     return _twins[function]
-
-
-def names_in(code: CodeType) -> set[str]:
-    """All names that some code, and what is nested in it, looks up."""
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names |= names_in(constant)
-    return names
 
 
 def _or_twin(value: Any) -> Any:

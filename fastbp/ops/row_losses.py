@@ -116,19 +116,13 @@ def row_loss(
     axis: int,
     class_weight: ArrayLike | None,
     sample_weight: ArrayLike | None,
-    ignore_index: int | None,
-    label_smoothing: float,
-    z_loss: float,
-    softcap: float | None,
-    temperature: float,
-    reduction: str,
-    empty: str,
-    on_bad_label: str,
+    *options: Any,
 ) -> RowLoss:
-    """Check all arguments of a loss of rows; nothing is written before they have passed."""
-    o = row_options(
-        ignore_index, label_smoothing, z_loss, softcap, temperature, reduction, empty, on_bad_label
-    )
+    """Check all arguments of a loss of rows; nothing is written before they have passed.
+
+    The last are those of `row_options`.
+    """
+    o = row_options(*options)
     logits = as_values(logits, "logits")
     dtype = computed_in(logits.dtype)
     axes = (as_axis(axis, logits.ndim, "logits"),)
@@ -151,26 +145,26 @@ def row_loss(
     rows = targets_of(targets, logits, rows_shape)
     ignore, has_ignore, denominator = 0, False, float(n_rows)
     if rows.indices is None or rows.given is not None:
-        if ignore_index is not None:
+        if o.ignore_index is not None:
             raise ValueError("ignore_index is given; expected None with probabilities as targets")
     else:
-        ignore, has_ignore = as_ignored(ignore_index, rows.indices.dtype)
+        ignore, has_ignore = as_ignored(o.ignore_index, rows.indices.dtype)
     if rows.indices is not None:
         counted = weight if rows.given is None else _NOTHING[dtype]
         bad, denominator = serial(
             count_rows, (dtype.char, rows.indices.dtype.char), n_rows, n_classes, rows.indices,
             counted, sample, ignore, has_ignore,
         )  # fmt: skip
-        if bad >= 0 and on_bad_label == "raise":
+        if bad >= 0 and o.on_bad_label == "raise":
             raise IndexError(bad_label(rows.indices[bad], bad, rows_shape, n_classes))
     elif sample.size:
         denominator = math.fsum(sample.tolist()) if np.isfinite(sample).all() else NAN
     return RowLoss(
         logits, axes, n_rows, n_classes, rows, weight, sample, ignore, has_ignore,
-        on_bad_label != "ignore", o.smoothing, o.z_loss, o.softcap, o.temperature, o.reduction,
+        o.on_bad_label != "ignore", o.smoothing, o.z_loss, o.softcap, o.temperature, o.reduction,
         o.empty,
-        denominator if reduction == "mean" else 1.0,
-        rows_shape if reduction == "none" else (),
+        denominator if o.reduction == "mean" else 1.0,
+        rows_shape if o.reduction == "none" else (),
     )  # fmt: skip
 
 

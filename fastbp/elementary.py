@@ -142,7 +142,8 @@ def biased_exp_minus(x: Number, m: Number) -> Number:
     d, d_lo = two_sum(x, -m)
     r_hi, r_lo, power = _reduce(d, d_lo)
     r = r_hi + r_lo
-    e = ((fma(polynomial(r, EXP[x.bits]), r * r, r_lo) + r_hi) + 1.0) * power
+    q = fma(polynomial(r, EXP[x.bits]), r * r, r_lo) + r_hi
+    e = fma(q, power, power)  # one operation, rounded as 1 + q is
     return where(d < EXP_UNDERFLOWS[x.bits], 0.0, e)
 
 

@@ -34,9 +34,11 @@ from .vectors import (
     lanes,
     load,
     load_some,
+    load_wide,
     max_across,
     number,
     prefetch,
+    prefetch_wide,
     row,
     same_place,
     splat,
@@ -48,6 +50,7 @@ from .vectors import (
     sum_zero,
     to_boundary,
     value_at_max_across,
+    wide,
 )
 
 # Sums are made per block of columns, and the blocks' sums added in turn: whoever may one day share
@@ -78,58 +81,67 @@ def row_max(x: Pointer, n: int) -> Number:
     return max_across(x, larger(larger(a, b), larger(c, d)))
 
 
-def exp_total(x: Pointer, e: Pointer, n: int, m: float) -> tuple[float, float]:
-    """(s, s_lo) with Σ exp(x_j - m) = 1 + s + s_lo; m is the maximum. Writes the exps to e, biased.
+def exp_sums(
+    exp: Callable[..., Any], add: Callable[..., Any], has_maxima: bool
+) -> Callable[..., tuple[float, float]]:
+    """Σ exp(x, m) along a row as a float64 pair, m being its maximum.
 
-    e may be x itself, or None. Every vector enters the float64 sum by itself: to add two in the
-    row's own precision first would save conversions, but costs a loss its second ULP.
+    The exponentials are biased, and so is the sum. If it does not have the maxima, it is not, and
+    all but one of them have been added as the ones that they are: s, with Σ = 1 + s.
+
+    The function of (x, e, n, m) writes the exponentials to e, which may be x itself, or None.
     """
-    width = lanes(x)
-    s = s_lo = sum_zero(x)
-    maxima = count_zero(x)
-    # Most often the next row follows this one: it is fetched while this one is computed.
-    ahead = min(n, PREFETCH)
-    start = 0
-    while start < n:
-        stop = min(n, start + BLOCK)
-        total = total_lo = splat64(x, 0)
-        j = start
-        while j + 4 * width <= stop:
-            prefetch(x, j + ahead)
-            prefetch(x, j + width + ahead)
-            prefetch(x, j + 2 * width + ahead)
-            prefetch(x, j + 3 * width + ahead)
-            xa, xb = load(x, j), load(x, j + width)
-            xc, xd = load(x, j + 2 * width), load(x, j + 3 * width)
-            a, b = biased_exp_minus(xa, m), biased_exp_minus(xb, m)
-            c, d = biased_exp_minus(xc, m), biased_exp_minus(xd, m)
-            if e is not None:
-                store(e, j, a)
-                store(e, j + width, b)
-                store(e, j + 2 * width, c)
-                store(e, j + 3 * width, d)
-            ma, mb, mc, md = equal(xa, m), equal(xb, m), equal(xc, m), equal(xd, m)
-            maxima += (count(x, ma) + count(x, mb)) + (count(x, mc) + count(x, md))
-            total, total_lo = accumulate(total, total_lo, rest(ma, a))
-            total, total_lo = accumulate(total, total_lo, rest(mb, b))
-            total, total_lo = accumulate(total, total_lo, rest(mc, c))
-            total, total_lo = accumulate(total, total_lo, rest(md, d))
-            j += 4 * width
-        while j < stop:
-            k = min(width, stop - j)
-            xa = load_some(x, j, k, -INF)
-            a = biased_exp_minus(xa, m)
-            if e is not None:
-                store_some(e, j, k, a)
-            ma = equal(xa, m)
-            maxima += count(x, ma)
-            total, total_lo = accumulate(total, total_lo, rest(ma, a))
-            j += width
-        block, block_lo = sum_across(x, total, total_lo, m)
-        s, s_lo = add_pairs(s, s_lo, block, block_lo, m)
-        start += BLOCK
-    s, s_lo = unbiased(s, s_lo, m)
-    return add_pairs(s, s_lo, all_but_one(x, maxima), sum_zero(x), m)  # one maximum is left out
+
+    def total_of(x: Pointer, e: Pointer, n: int, m: float) -> tuple[float, float]:
+        width, step = lanes(x), wide(x)
+        s = s_lo = sum_zero(x)
+        maxima = count_zero(x)
+        # Most often the next row follows this one: it is fetched while this one is computed.
+        ahead = min(n, PREFETCH)
+        start = 0
+        while start < n:
+            stop = min(n, start + BLOCK)
+            total = total_lo = splat64(x, 0)
+            j = start
+            while j + step <= stop:
+                prefetch_wide(x, j + ahead)
+                v = load_wide(x, j)
+                a = exp(v, m)
+                if e is not None:
+                    store(e, j, a)
+                if not has_maxima:
+                    is_maximum = equal(v, m)
+                    maxima += count(x, is_maximum)
+                    a = rest(is_maximum, a)
+                total, total_lo = add(total, total_lo, a)
+                j += step
+            while j < stop:
+                k = min(width, stop - j)
+                w = load_some(x, j, k, -INF)
+                b = exp(w, m)
+                if e is not None:
+                    store_some(e, j, k, b)
+                if not has_maxima:
+                    is_a_maximum = equal(w, m)
+                    maxima += count(x, is_a_maximum)
+                    b = rest(is_a_maximum, b)
+                total, total_lo = add(total, total_lo, b)
+                j += width
+            block, block_lo = sum_across(x, total, total_lo, m)
+            s, s_lo = add_pairs(s, s_lo, block, block_lo, m)
+            start += BLOCK
+        if not has_maxima:
+            s, s_lo = unbiased(s, s_lo, m)
+            s, s_lo = add_pairs(s, s_lo, all_but_one(x, maxima), sum_zero(x), m)
+        return s, s_lo
+
+    return total_of
+
+
+# Every vector enters the float64 sum by itself: to add two in the row's own precision first would
+# save conversions, but costs a loss its second ULP.
+exp_sum = exp_sums(biased_exp_minus, accumulate, True)
+exp_total = exp_sums(biased_exp_minus, accumulate, False)
 
 
 def map_row(formula: Callable[..., Any], write: Callable[..., None] = store) -> Callable[..., None]:
@@ -206,7 +218,7 @@ def stream_two_rows(formula: Callable[..., Any]) -> Callable[..., None]:
     return streamed
 
 
-_scale = map_row(scaled)
+scale_row = map_row(scaled)
 scale_in_two_steps = map_row(scaled_in_two_steps)
 
 
@@ -214,7 +226,7 @@ def scale(e: Pointer, y: Pointer, n: int, r: float, r_lo: float) -> None:
     """y = e·(r + r_lo), e being biased exponentials and r no tiny number; y may be e."""
     like = number(e, 0)
     r, r_lo = unbiased(r, r_lo, like)
-    _scale(e, y, n, split(r, r_lo, like))
+    scale_row(e, y, n, split(r, r_lo, like))
 
 
 def scale_by_any(e: Pointer, y: Pointer, n: int, r: float, r_lo: float) -> None:

@@ -90,6 +90,11 @@ class Traced:
         return BITS[element_of(self.kind)]
 
     @property
+    def lanes(self) -> int:
+        """How many numbers this is."""
+        return self.kind.lanes if isinstance(self.kind, Vector) else 1
+
+    @property
     def has_wider(self) -> bool:
         """Whether sums of such numbers are of a wider type: float64, for float32."""
         return self.bits == 32
@@ -111,13 +116,15 @@ class Traced:
             return constant(self.kind, other)
         if other.kind == self.kind:
             return other.value
+        if isinstance(other.kind, Vector) and self.lanes % other.lanes == 0:
+            return repeated(self.builder, other.value, self.kind)
         if other.kind != element_of(self.kind):
             raise TypeError(f"{self.kind} met {other.kind}")
         return spread(self.builder, other.value, self.kind)
 
     def _binary(self, instruction: str, other: "Traced | float", swap: bool = False) -> "Traced":
-        if isinstance(other, Traced) and isinstance(other.kind, Vector) and self.kind != other.kind:
-            return other._binary(instruction, self, not swap)  # a scalar left of a vector
+        if isinstance(other, Traced) and self.lanes < other.lanes:
+            return other._binary(instruction, self, not swap)
         a, b = self.value, self._like_me(other)
         if swap:
             a, b = b, a
@@ -133,7 +140,7 @@ class Traced:
         return self._new(self.builder.call(function, operands))
 
     def _compare(self, sign: str, other: "Traced | float") -> "Traced":
-        if isinstance(other, Traced) and isinstance(other.kind, Vector) and self.kind != other.kind:
+        if isinstance(other, Traced) and self.lanes < other.lanes:
             mirrored = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}[sign]
             return other._compare(mirrored, self)
         compare = self.builder.fcmp_unordered if sign == "!=" else self.builder.fcmp_ordered
@@ -199,9 +206,7 @@ class Traced:
 
     def fma(self, b: "Traced | float", c: "Traced | float") -> "Traced":
         """self·b + c, rounded once."""
-        widest = next(
-            (n for n in (b, c) if isinstance(n, Traced) and isinstance(n.kind, Vector)), self
-        )
+        widest = max((n for n in (self, b, c) if isinstance(n, Traced)), key=lanes_of)
         values = [widest._like_me(n) for n in (self, b, c)]
         return widest._call("fma", *values)
 
@@ -209,7 +214,7 @@ class Traced:
         """a where this condition holds, else b."""
         numbers = [n for n in (a, b) if isinstance(n, Traced)]
         kinds = [n.kind for n in numbers]
-        vector = next((k for k in (self.kind, *kinds) if isinstance(k, Vector)), self.kind)
+        vector = max((self, *numbers), key=lanes_of).kind
         kind = with_element(vector, element_of(kinds[0]) if kinds else types.float64)
         like = type(self)(
             self.builder, self.value, kind
@@ -254,6 +259,17 @@ class Traced:
         as_float = self._new(b.bitcast(magic, ir_type(self.kind))) - 2.0**digits
         return as_float, self._new(b.bitcast(u, ir_type(self.kind)))
 
+    def parts(self, n: int) -> "list[Traced]":
+        """This wide vector as vectors of n lanes."""
+        if self.lanes == n:
+            return [self]
+        b = self.builder
+        undefined = ir.Constant(ir_type(self.kind), ir.Undefined)
+        places = (list(range(at, at + n)) for at in range(0, self.lanes, n))
+        masks = (ir.Constant(ir.VectorType(I32, n), lanes) for lanes in places)
+        kind = Vector(self.kind.element, n)
+        return [Traced(b, b.shuffle_vector(self.value, undefined, m), kind) for m in masks]
+
     def halves(self) -> "tuple[Traced, Traced]":
         """The lower and the upper half of the lanes; of two lanes, two numbers."""
         b, n = self.builder, self.kind.lanes // 2
@@ -285,6 +301,18 @@ def round_to_float32(value: float) -> float:
     import numpy as np
 
     return float(np.float32(value))
+
+
+def lanes_of(number: Traced) -> int:
+    """How many numbers it is."""
+    return number.lanes
+
+
+def repeated(builder: ir.IRBuilder, value: ir.Value, kind: Vector) -> ir.Value:
+    """A wide vector that holds a vector several times."""
+    undefined = ir.Constant(value.type, ir.Undefined)
+    lanes = [i % value.type.count for i in range(kind.lanes)]
+    return builder.shuffle_vector(value, undefined, ir.Constant(ir.VectorType(I32, kind.lanes), lanes))
 
 
 def spread(builder: ir.IRBuilder, value: ir.Value, kind: Vector) -> ir.Value:

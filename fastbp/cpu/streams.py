@@ -9,7 +9,9 @@ from numba.core.typing.templates import signature
 from . import vectors
 from .halves import Half, from_float32
 from .simd import I8, I32, I64, LANES, Vector
-from .words import Columns, address_of, size_of, vector_behind, word
+from .words import VECTORS_IN_WIDE, Columns, address_of, size_of, vector_behind, word
+
+LINE = 64  # bytes of the cache
 
 
 def prefetch_from(b: ir.IRBuilder, address: ir.Value, level: int) -> None:
@@ -27,6 +29,17 @@ def _prefetch(p: types.Type, j: types.Type) -> Any:
     def write(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value) -> None:
         if not isinstance(p, Columns):
             prefetch_from(b, b.bitcast(b.gep(p_, [j_]), I8.as_pointer()), level=2)
+
+    return signature(types.void, p, types.intp), write
+
+
+@word(vectors.prefetch_wide)
+def _prefetch_wide(p: types.Type, j: types.Type) -> Any:
+    def write(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value) -> None:
+        if not isinstance(p, Columns):
+            address = b.bitcast(b.gep(p_, [j_]), I8.as_pointer())
+            for offset in range(0, VECTORS_IN_WIDE * _vector_size(p), LINE):
+                prefetch_from(b, b.gep(address, [I64(offset)]), level=2)
 
     return signature(types.void, p, types.intp), write
 

@@ -44,6 +44,14 @@ def load(p: Pointer, j: int) -> Vector:
     """The vector p[j], p[j + 1], …"""
 
 
+def wide(p: Pointer) -> int:  # type: ignore[empty-body]
+    """How many numbers of a row a wide vector holds; known while compiling."""
+
+
+def load_wide(p: Pointer, j: int) -> Vector:
+    """The wide vector p[j], p[j + 1], …"""
+
+
 def load_some(p: Pointer, j: int, n: int, fill: float) -> Vector:
     """As `load`, but only the first n lanes are read; the others are `fill`."""
 
@@ -90,6 +98,10 @@ def value_at_max_across(  # type: ignore[empty-body]
 
 def prefetch(p: Pointer, j: int) -> None:
     """Ask for the vector at j to be in the cache soon. It need not exist; of a tile: nothing."""
+
+
+def prefetch_wide(p: Pointer, j: int) -> None:
+    """The same for a wide vector."""
 
 
 def same_place(p: Pointer, q: Pointer) -> bool:  # type: ignore[empty-body]

@@ -8,6 +8,7 @@ tile; so a function for one row, compiled for the other pointer, computes sixtee
 """
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 from llvmlite import ir
@@ -34,6 +35,9 @@ from .simd import (
     plain,
     spread,
 )  # fmt: skip
+
+
+VECTORS_IN_WIDE = 4
 
 
 class Columns(types.Type):
@@ -83,17 +87,29 @@ def double_behind(pointer: types.Type) -> Vector:
     return Vector(types.float64, LANES[pointer.dtype])
 
 
-def address_of(b: ir.IRBuilder, p: ir.Value, j: ir.Value, pointer: types.Type) -> ir.Value:
+def wide_behind(pointer: types.Type) -> Vector:
+    """The type of a wide one: four vectors, computed side by side.
+
+    A processor can begin the next of them while it waits for one, and their code is written once.
+    """
+    return Vector(computed(pointer.dtype), VECTORS_IN_WIDE * LANES[pointer.dtype])
+
+
+def address_of(
+    b: ir.IRBuilder, p: ir.Value, j: ir.Value, pointer: types.Type, lanes: int | None = None
+) -> ir.Value:
     """Where the vector j of a row, or the column j of a tile, stands."""
     if isinstance(pointer, Columns):
         j = b.mul(j, I64(LANES[pointer.dtype]))
-    return as_vector(b, b.gep(p, [j]), pointer.dtype)
+    return as_vector(b, b.gep(p, [j]), pointer.dtype, lanes)
 
 
-def as_vector(b: ir.IRBuilder, address: ir.Value, dtype: types.Type) -> ir.Value:
-    """An address of one number as that of a vector."""
+def as_vector(
+    b: ir.IRBuilder, address: ir.Value, dtype: types.Type, lanes: int | None = None
+) -> ir.Value:
+    """An address of one number as that of a vector, of the usual number of lanes or so many."""
     element = I16 if isinstance(dtype, Half) else IR[dtype]
-    return b.bitcast(address, ir.VectorType(element, LANES[dtype]).as_pointer())
+    return b.bitcast(address, ir.VectorType(element, lanes or LANES[dtype]).as_pointer())
 
 
 def first_lanes_mask(b: ir.IRBuilder, n: ir.Value, kind: Vector) -> ir.Value:
@@ -215,6 +231,22 @@ def _load(p: types.Type, j: types.Type) -> Any:
     return signature(vector_behind(p), p, types.intp), load
 
 
+@word(vectors.wide)
+def _wide(p: types.Type) -> Any:
+    lanes = 1 if isinstance(p, Columns) else LANES[p.dtype]
+    return signature(types.intp, p), lambda context, b, p_: I64(VECTORS_IN_WIDE * lanes)
+
+
+@word(vectors.load_wide)
+def _load_wide(p: types.Type, j: types.Type) -> Any:
+    kind = wide_behind(p)
+
+    def load(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value) -> ir.Value:
+        return load_from(context, b, address_of(b, p_, j_, p, kind.lanes), p.dtype)
+
+    return signature(kind, p, types.intp), load
+
+
 @word(vectors.load_some)
 def _load_some(p: types.Type, j: types.Type, n: types.Type, fill: types.Type) -> Any:
     kind = vector_behind(p)
@@ -231,9 +263,9 @@ def _load_some(p: types.Type, j: types.Type, n: types.Type, fill: types.Type) ->
 @word(vectors.store)
 def _store(p: types.Type, j: types.Type, v: Vector) -> Any:
     def store(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value, v_: ir.Value) -> None:
-        store_to(context, b, v_, address_of(b, p_, j_, p), p.dtype)
+        store_to(context, b, v_, address_of(b, p_, j_, p, v.lanes), p.dtype)
 
-    return signature(types.void, p, types.intp, vector_behind(p)), store
+    return signature(types.void, p, types.intp, v), store
 
 
 @word(vectors.store_some)
@@ -335,9 +367,12 @@ def _count(p: types.Type, mask: Vector) -> Any:
     kind = double_behind(p) if isinstance(p, Columns) else types.intp
 
     def write(context: Any, b: ir.IRBuilder, p_: ir.Value, mask_: ir.Value) -> ir.Value:
+        vectors_ = Traced(b, mask_, mask).parts(vector_behind(p).lanes)
         if isinstance(p, Columns):
-            return b.uitofp(mask_, ir_type(kind))
-        return b.zext(b.ctpop(b.bitcast(mask_, ir.IntType(mask.lanes))), I64)
+            counts = [b.uitofp(v.value, ir_type(kind)) for v in vectors_]
+            return reduce(b.fadd, counts)
+        bits = [b.bitcast(v.value, ir.IntType(v.lanes)) for v in vectors_]
+        return reduce(b.add, [b.zext(b.ctpop(v), I64) for v in bits])
 
     return signature(kind, p, mask), write
 

@@ -39,10 +39,21 @@ def add_pairs(a: Number, a_lo: Number, b: Number, b_lo: Number, like: Number) ->
 
 def accumulate(total: Number, total_lo: Number, x: Number) -> Pair:
     """total + x, for x of the row's own precision."""
-    if x.has_wider:
-        return total + x.widen(), total_lo
-    total, error = two_sum(total, x)
-    return total, total_lo + error
+    for part in x.parts(total.lanes):
+        if x.has_wider:
+            total = total + part.widen()
+        else:
+            total, error = two_sum(total, part)
+            total_lo = total_lo + error
+    return total, total_lo
+
+
+def accumulate_quickly(total: Number, total_lo: Number, x: Number) -> Pair:
+    """The same; the vectors of a wide one are added to each other first, and that is rounded."""
+    parts = x.parts(total.lanes)
+    while len(parts) > 1:
+        parts = [a + b for a, b in zip(parts[::2], parts[1::2], strict=True)]
+    return accumulate(total, total_lo, parts[0])
 
 
 def accumulate_product(total: Number, total_lo: Number, a: Number, b: Number) -> Pair:
@@ -123,6 +134,13 @@ def scaled(e: Number, r: Number, r_lo: Number) -> Number:
 def softmax(x: Number, m: Number, r: Number, r_lo: Number) -> Number:
     """exp(x - m)·(r + r_lo), r + r_lo undoing the bias of the exponential, too."""
     return scaled(biased_exp_minus(x, m), r, r_lo)
+
+
+def reciprocal(total: Number, total_lo: Number, like: Number) -> Pair:
+    """1 / (total + total_lo) as a pair of the precision of `like`."""
+    r = 1.0 / total
+    r_lo = total_lo if like.has_wider else fma(-r, total_lo, fma(-r, total, 1.0)) * r
+    return split(r, r_lo, like)
 
 
 def scale_factors(r: Number, r_lo: Number, like: Number) -> tuple[Number, Number, Number]:

@@ -59,7 +59,7 @@ def grad_hess_row(
     width = lanes(x)
     m = row_max(x, n)
     x_k = pick(x, k)
-    s, s_lo = exp_total(x, grad, n, m)
+    s, s_lo = exp_total(x, grad, n, m, n)
     r, r_lo = reciprocal_of_total(m, s, s_lo)
     g, g_lo, h, h_lo, before, unbias = grad_hess_factors(r, r_lo, weight, share, share_lo, m)
     factors = (

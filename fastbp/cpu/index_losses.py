@@ -136,7 +136,7 @@ def index_row(
         d, d_lo = accumulate_target_loss(d, d_lo, own, own_lo, m, pick(picked, j))
     if given is None and weights is not None:
         z_weight = widen(pick(weights, int(indices[0])))
-    s, s_lo = exp_total(x, e, n, m)
+    s, s_lo = exp_total(x, e, n, m, n)
     t, t_lo = log_of_total(m, s, s_lo)
     loss = target_loss(u, u_lo, t, t_lo, d, d_lo)
     if z is not None:

@@ -31,7 +31,7 @@ from ..formulas.softmax import (
     scaled,
 )
 from .row_kernels import (
-    LONGEST_IN_GROUP,
+    rows_in_group,
 )
 from .row_losses import BAD, NAN, Array, alone, label_to_use, transform, transform_backward
 from .rows import (
@@ -87,9 +87,7 @@ def label_blocks(
     """
     n_rows, n = x.shape
     p, smooth = row(x, 0), row(smoothing, 0)
-    group = rows_in_tile(x)
-    if n > LONGEST_IN_GROUP:
-        group = 1
+    group = rows_in_tile(x) if n <= longest_short_row(x) else rows_in_group(x)
     room = borrow(x, dx, temperature, n * group)
     cap, heat, z = alone(softcap), alone(temperature), alone(z)
     used, kinds, blanks = lane_numbers(x), lane_numbers(x), lane_numbers(x)
@@ -198,12 +196,12 @@ def label_reduce(
     if temperature is None:
         m, total, total_lo = max_and_sum(x, n, smoothing)
         x_k = pick(x, k)
-        s, s_lo = exp_total(x, either(room, dx), n, m)
+        s, s_lo = exp_total(x, either(room, dx), n, m, n)
         return m, s, s_lo, x_k, sum_zero(x), sum_zero(x), total, total_lo
     offset, offset_lo = transform(x, room, n, softcap, temperature)
     m, total, total_lo = max_and_sum(room, n, smoothing)
     x_k = pick(room, k)
-    s, s_lo = exp_total(room, either(if_given(room, dx), dx), n, m)
+    s, s_lo = exp_total(room, either(if_given(room, dx), dx), n, m, n)
     return m, s, s_lo, x_k, offset, offset_lo, total, total_lo
 
 

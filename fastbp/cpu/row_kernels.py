@@ -9,9 +9,10 @@ from typing import Any
 
 from ..elementary import narrowed, where, widen
 from .origins import recorded
-from .rows import INF, fill, is_streamed, map_two_rows, stream_two_rows
+from .rows import INF, fill, is_streamed, map_two_rows, row_max, stream_two_rows
 from .vectors import (
     Pointer,
+    at,
     borrow,
     count,
     drain,
@@ -94,16 +95,23 @@ def keep_where(x: Pointer, mask: Pointer, y: Pointer, n: int, masked: float) -> 
     return seen > 0
 
 
-# Rows up to this long are taken in groups, so that what is computed once for each row is computed
-# for a whole vector of rows; of longer ones it is a small part of the work.
-LONGEST_IN_GROUP = 2048
+# Rows are taken in groups, so that what is computed once for each row is computed for a whole vector
+# of rows, and no row waits for another's maximum or sum. As many are a group as fit in half of the
+# first-level cache, with their results.
+NUMBERS_IN_GROUP = 4096
+
+
+def rows_in_group(x: Any) -> int:
+    """How many rows of x are a group; a group's numbers are a vector, so not more than its lanes."""
+    return max(1, min(rows_in_tile(x), NUMBERS_IN_GROUP // max(x.shape[1], 1)))
 
 
 @recorded
-def each_row_in_groups(reduce: RowFunction, finish: RowFunction, apply: RowFunction) -> Kernel:
-    """Kernel of apply(x, y, n, (m, *numbers)) for the rows of x and of the result y.
+def each_row_in_groups(total: RowFunction, finish: RowFunction, apply: RowFunction) -> Kernel:
+    """Kernel of apply(x, y, n, finish(m, s, s_lo)) for the rows of x and of the result y.
 
-    reduce(x, n) gives (m, s, s_lo) of a row, and finish(m, s, s_lo) two numbers like m.
+    m is a row's maximum, (s, s_lo) what total(x, None, n, m, ahead) makes of it, and the last
+    numbers are three.
     """
 
     def kernel(first: int, last: int, x: Any, y: Any) -> None:
@@ -112,26 +120,67 @@ def each_row_in_groups(reduce: RowFunction, finish: RowFunction, apply: RowFunct
             for i in range(first, last, rows_in_tile(x)):
                 k = min(last - i, rows_in_tile(x))
                 tile = read_tile(x, i, k, n)
-                m, s, s_lo = reduce(tile, n)
-                apply(tile, tile, n, (m, *finish(m, s, s_lo)))
+                m = row_max(tile, n)
+                apply(tile, tile, n, finish(m, *total(tile, None, n, m, 0)))
                 write_tile(tile, y, i, k, n)
         else:
-            group = rows_in_tile(x)
-            if n > LONGEST_IN_GROUP:
-                group = 1
+            group = rows_in_group(x)
             a, b, c = lane_numbers(x), lane_numbers(x), lane_numbers(x)
             p = row(x, 0)
             for i in range(first, last, group):
                 k = min(last - i, group)
                 for j in range(k):
-                    a[j], b[j], c[j] = reduce(row(x, i + j), n)
+                    a[j] = row_max(row(x, i + j), n)
+                for j in range(k):
+                    b[j], c[j] = total(row(x, i + j), None, n, number(p, a[j]), group * n)
                 m = narrowed(load_lanes(p, a), number(p, 0))
-                t, t_lo = finish(m, load_lanes(p, b), load_lanes(p, c))
-                store_lanes(p, b, widen(t))
-                store_lanes(p, c, widen(t_lo))
+                u, v, w = finish(m, load_lanes(p, b), load_lanes(p, c))
+                store_lanes(p, a, widen(u))
+                store_lanes(p, b, widen(v))
+                store_lanes(p, c, widen(w))
                 for j in range(k):
                     numbers = number(p, a[j]), number(p, b[j]), number(p, c[j])
                     apply(row(x, i + j), row(y, i + j), n, numbers)
+
+    return kernel
+
+
+@recorded
+def each_row_of_exponentials(total: RowFunction, finish: RowFunction, apply: RowFunction) -> Kernel:
+    """The same for apply(e, y, n, numbers) of the exponentials e, which `total` writes.
+
+    The last numbers are two.
+    """
+
+    def kernel(first: int, last: int, x: Any, y: Any) -> None:
+        n = x.shape[1]
+        if n <= longest_short_row(x):
+            for i in range(first, last, rows_in_tile(x)):
+                k = min(last - i, rows_in_tile(x))
+                tile = read_tile(x, i, k, n)
+                m = row_max(tile, n)
+                apply(tile, tile, n, finish(m, *total(tile, tile, n, m, 0)))
+                write_tile(tile, y, i, k, n)
+        else:
+            group = rows_in_group(x)
+            room = borrow(x, y, None, n * group)
+            a, b, c = lane_numbers(x), lane_numbers(x), lane_numbers(x)
+            p = row(x, 0)
+            for i in range(first, last, group):
+                k = min(last - i, group)
+                for j in range(k):
+                    a[j] = row_max(row(x, i + j), n)
+                for j in range(k):
+                    e = either(at(room, j * n), row(y, i + j))
+                    b[j], c[j] = total(row(x, i + j), e, n, number(p, a[j]), group * n)
+                m = narrowed(load_lanes(p, a), number(p, 0))
+                u, v = finish(m, load_lanes(p, b), load_lanes(p, c))
+                store_lanes(p, b, widen(u))
+                store_lanes(p, c, widen(v))
+                for j in range(k):
+                    e = either(at(room, j * n), row(y, i + j))
+                    apply(e, row(y, i + j), n, (number(p, b[j]), number(p, c[j])))
+            give_back(room)
 
     return kernel
 
@@ -167,18 +216,30 @@ def each_two_rows(of_short: RowFunction, of_long: RowFunction, formula: RowFunct
 
 
 @recorded
-def each_row_to_number(function: RowFunction) -> Kernel:
-    """Kernel of numbers[i] = function(row i of x, n); numbers is contiguous."""
+def each_row_to_number(total: RowFunction, finish: RowFunction) -> Kernel:
+    """Kernel of numbers[i] = finish(m, s, s_lo) as in `each_row_in_groups`, for row i of x."""
 
     def kernel(first: int, last: int, x: Any, numbers: Any) -> None:
         n = x.shape[1]
+        results = row(numbers, 0)
         if n <= longest_short_row(x):
             for i in range(first, last, rows_in_tile(x)):
                 k = min(last - i, rows_in_tile(x))
-                store_some(row(numbers, 0), i, k, function(read_tile(x, i, k, n), n))
+                tile = read_tile(x, i, k, n)
+                m = row_max(tile, n)
+                store_some(results, i, k, finish(m, *total(tile, None, n, m, 0)))
         else:
-            for i in range(first, last):
-                put(row(numbers, 0), i, function(row(x, i), n))
+            group = rows_in_group(x)
+            a, b, c = lane_numbers(x), lane_numbers(x), lane_numbers(x)
+            p = row(x, 0)
+            for i in range(first, last, group):
+                k = min(last - i, group)
+                for j in range(k):
+                    a[j] = row_max(row(x, i + j), n)
+                for j in range(k):
+                    b[j], c[j] = total(row(x, i + j), None, n, number(p, a[j]), group * n)
+                m = narrowed(load_lanes(p, a), number(p, 0))
+                store_some(results, i, k, finish(m, load_lanes(p, b), load_lanes(p, c)))
 
     return kernel
 

@@ -89,15 +89,17 @@ def exp_sums(
     The exponentials are biased, and so is the sum. If it does not have the maxima, it is not, and
     all but one of them have been added as the ones that they are: s, with Σ = 1 + s.
 
-    The function of (x, e, n, m) writes the exponentials to e, which may be x itself, or None.
+    The function of (x, e, n, m, ahead) writes the exponentials to e, which may be x itself, or
+    None. What stands `ahead` of the row is fetched into the cache meanwhile.
     """
 
-    def total_of(x: Pointer, e: Pointer, n: int, m: float) -> tuple[float, float]:
+    def total_of(
+        x: Pointer, e: Pointer, n: int, m: float, ahead: int
+    ) -> tuple[float, float]:
         width, step = lanes(x), wide(x)
         s = s_lo = sum_zero(x)
         maxima = count_zero(x)
-        # Most often the next row follows this one: it is fetched while this one is computed.
-        ahead = min(n, PREFETCH)
+        ahead = min(ahead, PREFETCH)
         start = 0
         while start < n:
             stop = min(n, start + BLOCK)
@@ -138,6 +140,7 @@ def exp_sums(
     return total_of
 
 
+# Most often the next row follows a row, so n is what is ahead.
 # Every vector enters the float64 sum by itself: to add two in the row's own precision first would
 # save conversions, but costs a loss its second ULP.
 exp_sum = exp_sums(biased_exp_minus, accumulate, True)

@@ -16,7 +16,7 @@ from ..formulas.cross_entropy import (
 )
 from ..formulas.softmax import add_pairs, log_of_total, reciprocal_of_total, unbiased
 from .row_kernels import (
-    LONGEST_IN_GROUP,
+    rows_in_group,
 )
 from .row_losses import Array, alone, transform, transform_backward
 from .rows import (
@@ -57,9 +57,7 @@ def target_blocks(
     """Blocks of rows. `smoothing` holds the four numbers of `as_smoothing`."""
     n_rows, n = x.shape
     p = row(x, 0)
-    group = rows_in_tile(x)
-    if n > LONGEST_IN_GROUP:
-        group = 1
+    group = rows_in_tile(x) if n <= longest_short_row(x) else rows_in_group(x)
     class_weights, smooth = row(class_weight, 0), row(smoothing, 0)
     room = borrow(x, dx, temperature, n * group)
     cap, heat, z = alone(softcap), alone(temperature), alone(z)
@@ -132,12 +130,12 @@ def target_reduce(
     if temperature is None:
         m = row_max(x, n)
         sums = target_sums(x, targets, class_weights, n, m, smoothing)
-        s, s_lo = exp_total(x, either(room, dx), n, m)
+        s, s_lo = exp_total(x, either(room, dx), n, m, n)
         return m, s, s_lo, *sums, sum_zero(x), sum_zero(x)
     offset, offset_lo = transform(x, room, n, softcap, temperature)
     m = row_max(room, n)
     sums = target_sums(room, targets, class_weights, n, m, smoothing)
-    s, s_lo = exp_total(room, if_given(room, dx), n, m)
+    s, s_lo = exp_total(room, if_given(room, dx), n, m, n)
     return m, s, s_lo, *sums, offset, offset_lo
 
 

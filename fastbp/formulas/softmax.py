@@ -136,7 +136,7 @@ def softmax(x: Number, m: Number, r: Number, r_lo: Number) -> Number:
     return scaled(biased_exp_minus(x, m), r, r_lo)
 
 
-def reciprocal(total: Number, total_lo: Number, like: Number) -> Pair:
+def reciprocal(like: Number, total: Number, total_lo: Number) -> Pair:
     """1 / (total + total_lo) as a pair of the precision of `like`."""
     r = 1.0 / total
     r_lo = total_lo if like.has_wider else fma(-r, total_lo, fma(-r, total, 1.0)) * r
@@ -165,7 +165,7 @@ def exp_scaled(x: Number, m: Number, before: Number, r: Number, r_lo: Number) ->
     return scaled(biased_exp_minus(x, m) * before, r, r_lo)
 
 
-def scaled_quickly(e: Number, r: Number) -> Number:
+def scaled_quickly(e: Number, r: Number, _r_lo: Number) -> Number:
     """e·r."""
     return e * r
 

@@ -17,10 +17,10 @@ from ..arrays import Array, put_back, rows_of, rows_to_write, views_of
 from ..checks import as_axes, as_values, like_first, out_or_new, same_shape
 from ..cpu.origins import when_long
 from ..cpu.panels import spread_panels
-from ..cpu.quick_rows import quick_softmax_row, quick_total_of_row
+from ..cpu.quick_rows import quick_exp_sum, quick_exp_total, scale_quickly
 from ..cpu.row_kernels import (
-    each_row,
     each_row_in_groups,
+    each_row_of_exponentials,
     each_row_to_number,
     each_row_to_number_where,
     each_row_where,
@@ -29,11 +29,12 @@ from ..cpu.row_kernels import (
 )
 from ..cpu.rows import (
     dot_by_maximum,
+    exp_sum,
     exp_total,
     likely_and_others,
     map_row,
     row_max,
-    scale,
+    scale_row,
     shifted_dot,
     value_at_max,
 )
@@ -48,10 +49,9 @@ from ..formulas.softmax import (
     log_softmax_quickly,
     logsumexp as logsumexp_formula,
     logsumexp_backward as logsumexp_backward_formula,
-    reciprocal_of_total,
+    reciprocal,
     softmax as softmax_formula,
     softmax_backward as softmax_backward_formula,
-    unbiased,
 )
 from .calls import (
     Axis,
@@ -111,30 +111,21 @@ def softmax(
 
 
 def softmax_row(x: Pointer, e: Pointer, y: Pointer, n: int) -> None:
-    """y_j = e_j / (1 + s)."""
+    """y_j = e_j / Σ e."""
     m = row_max(x, n)
-    s, s_lo = exp_total(x, e, n, m)
-    r, r_lo = reciprocal_of_total(m, s, s_lo)
-    scale(e, y, n, r, r_lo)
+    scale_row(e, y, n, reciprocal(m, *exp_sum(x, e, n, m, n)))
 
 
-def total_of_row(x: Pointer, n: int) -> tuple[Number, Number, Number]:
-    """(m, s, s_lo)."""
-    m = row_max(x, n)
-    s, s_lo = exp_total(x, None, n, m)
-    return m, s, s_lo
+def reciprocal_of_row(m: Number, s: Number, s_lo: Number) -> tuple[Number, Number, Number]:
+    """m and 1 / (s + s_lo)."""
+    r, r_lo = reciprocal(m, s, s_lo)
+    return m, r, r_lo
 
 
-def reciprocal_of_row(m: Number, s: Number, s_lo: Number) -> Pair:
-    """1 / (1 + s) as a pair of the row's own precision, to multiply biased exponentials."""
-    r, r_lo = reciprocal_of_total(m, s, s_lo)
-    return split(*unbiased(r, r_lo, m), m)
-
-
-softmax_rows = each_row(softmax_row)
+softmax_rows = each_row_of_exponentials(exp_sum, reciprocal, scale_row)
+softmax_rows_of_16_bits = each_row_of_exponentials(quick_exp_sum, reciprocal, scale_quickly)
 # Of a row too long for a GPU's chip, exponentials are computed twice rather than kept.
-_softmax_again = "each_row_in_groups", total_of_row, reciprocal_of_row, map_row(softmax_formula)
-softmax_rows_of_16_bits = each_row(quick_softmax_row)
+_softmax_again = "each_row_in_groups", exp_sum, reciprocal_of_row, map_row(softmax_formula)
 when_long(softmax_rows, *_softmax_again)
 when_long(softmax_rows_of_16_bits, *_softmax_again)
 softmax_rows_where = each_row_where(softmax_row, 0.0)
@@ -250,19 +241,20 @@ _log_softmax = map_row(log_softmax_formula)
 
 def log_softmax_row(x: Pointer, _e: Pointer, y: Pointer, n: int) -> None:
     """y_j = (x_j - m) - log(1 + s)."""
-    m, s, s_lo = total_of_row(x, n)
-    _log_softmax(x, y, n, (m, *log_of_row(m, s, s_lo)))
+    m = row_max(x, n)
+    _log_softmax(x, y, n, log_of_row(m, *exp_total(x, None, n, m, n)))
 
 
-def log_of_row(m: Number, s: Number, s_lo: Number) -> Pair:
-    """log(1 + s) as a pair of the row's own precision."""
+def log_of_row(m: Number, s: Number, s_lo: Number) -> tuple[Number, Number, Number]:
+    """m and log(1 + s) as a pair of the row's own precision."""
     t, t_lo = log_of_total(m, s, s_lo)
-    return split(t, t_lo, m)
+    t, t_lo = split(t, t_lo, m)
+    return m, t, t_lo
 
 
-log_softmax_rows = each_row_in_groups(total_of_row, log_of_row, _log_softmax)
+log_softmax_rows = each_row_in_groups(exp_total, log_of_row, _log_softmax)
 log_softmax_rows_of_16_bits = each_row_in_groups(
-    quick_total_of_row, log_of_row, map_row(log_softmax_quickly)
+    quick_exp_total, log_of_row, map_row(log_softmax_quickly)
 )
 log_softmax_rows_where = each_row_where(log_softmax_row, -INFINITY)
 
@@ -371,11 +363,16 @@ def logsumexp(
 
 def logsumexp_row(x: Pointer, n: int) -> Number:
     """y = m + log(1 + s)."""
-    m, s, s_lo = total_of_row(x, n)
+    m = row_max(x, n)
+    return logsumexp_of_row(m, *exp_total(x, None, n, m, n))
+
+
+def logsumexp_of_row(m: Number, s: Number, s_lo: Number) -> Number:
+    """m + log(1 + s) in the row's own precision."""
     return narrowed(logsumexp_formula(m, s, s_lo), m)
 
 
-logsumexp_rows = each_row_to_number(logsumexp_row)
+logsumexp_rows = each_row_to_number(exp_total, logsumexp_of_row)
 logsumexp_rows_where = each_row_to_number_where(logsumexp_row)
 
 

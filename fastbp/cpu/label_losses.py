@@ -132,16 +132,20 @@ def label_blocks(
                         blank_rows(dtile, n, load_lanes(p, kinds), load_lanes(p, blanks))
                     write_tile(tile, dx, i, rows, n)
             else:
+                like = number(p, 0)
                 for j in range(rows):
                     if kinds[j] >= 0.0:
-                        (
-                            m_[j], s_[j], s_lo_[j], x_k_[j], offset_[j], offset_lo_[j], all_[j],
-                            all_lo_[j],
-                        ) = label_reduce(
-                            row(x, i + j), at(room, j * n), row(dx, i + j), n, int(used[j]),
-                            smooth, cap, heat,
+                        m_[j], x_k_[j], offset_[j], offset_lo_[j], all_[j], all_lo_[j] = (
+                            label_maximum(
+                                row(x, i + j), at(room, j * n), n, int(used[j]), smooth, cap, heat
+                            )
+                        )
+                for j in range(rows):
+                    if kinds[j] >= 0.0:
+                        s_[j], s_lo_[j] = exp_total_of(
+                            row(x, i + j), at(room, j * n), row(dx, i + j), n, number(p, m_[j]),
+                            heat, group * n,
                         )  # fmt: skip
-                like = number(p, 0)
                 of_rows = (
                     narrowed(load_lanes(p, m_), like), load_lanes(p, s_), load_lanes(p, s_lo_),
                     narrowed(load_lanes(p, x_k_), like), load_lanes(p, offset_),
@@ -193,16 +197,32 @@ def label_reduce(
     The exponentials go to the room, if there is one, else to dx. The logits are x and an offset (a
     pair), which only the z-loss sees.
     """
+    m, x_k, offset, offset_lo, total, total_lo = label_maximum(
+        x, room, n, k, smoothing, softcap, temperature
+    )
+    s, s_lo = exp_total_of(x, room, dx, n, m, temperature, n)
+    return m, s, s_lo, x_k, offset, offset_lo, total, total_lo
+
+
+def label_maximum(
+    x: Pointer, room: Pointer, n: int, k: Number, smoothing: Pointer, softcap: Any, temperature: Any
+) -> Any:
+    """(m, x_k, offset, Σx): what must be known before any exponential."""
     if temperature is None:
         m, total, total_lo = max_and_sum(x, n, smoothing)
-        x_k = pick(x, k)
-        s, s_lo = exp_total(x, either(room, dx), n, m, n)
-        return m, s, s_lo, x_k, sum_zero(x), sum_zero(x), total, total_lo
+        return m, pick(x, k), sum_zero(x), sum_zero(x), total, total_lo
     offset, offset_lo = transform(x, room, n, softcap, temperature)
     m, total, total_lo = max_and_sum(room, n, smoothing)
-    x_k = pick(room, k)
-    s, s_lo = exp_total(room, either(if_given(room, dx), dx), n, m, n)
-    return m, s, s_lo, x_k, offset, offset_lo, total, total_lo
+    return m, pick(room, k), offset, offset_lo, total, total_lo
+
+
+def exp_total_of(
+    x: Pointer, room: Pointer, dx: Pointer, n: int, m: Number, temperature: Any, ahead: int
+) -> tuple[Number, Number]:
+    """`exp_total` of the logits: x, or under a temperature what stands in the room."""
+    if temperature is None:
+        return exp_total(x, either(room, dx), n, m, ahead)
+    return exp_total(room, either(if_given(room, dx), dx), n, m, ahead)
 
 
 def max_and_sum(x: Pointer, n: int, smoothing: Pointer) -> tuple[Number, Number, Number]:

@@ -40,6 +40,11 @@ class Number:
     def __repr__(self):
         return f"Number({self.value!r})"
 
+    lanes = 1
+
+    def parts(self, _lanes):
+        return [self]
+
     @property
     def bits(self):
         return self.value.itemsize * 8

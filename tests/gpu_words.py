@@ -115,6 +115,7 @@ def _blocks():
     return getcurrent().block.launch.blocks
 
 
+@means(vectors.wide)
 @means(vectors.lanes)
 def _lanes(p):
     return p.group or _threads()
@@ -280,11 +281,13 @@ for _word in (vectors.number, vectors.splat, vectors.splat64):
     means(_word)(lambda p, value: p.literal(value))
 for _word in (vectors.sum_zero, vectors.count_zero):
     means(_word)(lambda p: p.literal(0))
-means(vectors.prefetch)(lambda _p, _j: None)
+for _word in (vectors.prefetch, vectors.prefetch_wide):
+    means(_word)(lambda _p, _j: None)
 means(vectors.either)(lambda p, q: q if p is None else p)
 means(vectors.if_given)(lambda p, array: None if array is None else p)
 
 
+@means(vectors.load_wide)
 @means(vectors.load)
 def _load(p, j):
     return p.read(j + _lane(p))

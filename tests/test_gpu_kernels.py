@@ -28,9 +28,21 @@ from fastbp.cpu.vectors import (
 )
 from fastbp.cuda import staging
 from fastbp.cuda.calls import on_gpu, on_gpu_when_long
-from fastbp.cuda.row_kernels import each_row
 from fastbp.cuda.run import BLOCK, LONG, REGIMES, TILE, WARP
-from fastbp.cuda.words import chip, copy_16, copy_place, row_at, thread, wait_block
+from fastbp.cuda.words import (
+    chip,
+    columns,
+    copy_16,
+    copy_place,
+    first_row,
+    read_row,
+    row_at,
+    row_step,
+    rows,
+    thread,
+    wait_block,
+    write_row,
+)
 from fastbp.testing import OPS, Arguments
 from fastbp.testing.errors import ulps
 
@@ -272,15 +284,19 @@ def launch(kernel, *arguments, regime=BLOCK, threads=64, columns=40, dtype="floa
     )
 
 
-def copies(p, _e, _y, n):
-    for j in range(0, n, lanes(p)):
-        store_some(p, j, n - j, load_some(p, j, n - j, 0))
+def copies(x, y):
+    n = columns(x)
+    for i in range(first_row(x), rows(x), row_step(x)):
+        p = read_row(x, i, n, 0)
+        for j in range(0, n, lanes(p)):
+            store_some(p, j, n - j, load_some(p, j, n - j, 0))
+        write_row(p, y, i, n)
 
 
 def test_a_copy_is_right():
     for regime in (WARP, BLOCK):
         y = np.zeros_like(X)
-        launch(each_row(copies), X, y, regime=regime, threads=32)
+        launch(copies, X, y, regime=regime, threads=32)
         assert np.array_equal(y, X)
 
 
@@ -311,7 +327,7 @@ def test_nobody_may_forget_to_wait(function, word, kept, regime, monkeypatch):
     names = simulated(function).__globals__
     monkeypatch.setitem(names, word, only(names[word], *kept))
     with pytest.raises(RaceError):
-        launch(each_row(copies), X, in_memory(X * 0, 1), regime=regime, threads=32)
+        launch(copies, X, in_memory(X * 0, 1), regime=regime, threads=32)
 
 
 @pytest.mark.parametrize("kept", [[0], [1], []], ids=str)
@@ -321,7 +337,7 @@ def test_nobody_may_forget_to_wait_for_a_tile(kept, monkeypatch):
     monkeypatch.setitem(names, "wait_block", only(names["wait_block"], *kept))
     with pytest.raises(RaceError):
         run_simulated(
-            each_row(copies), [x, x * 0], TILE, 80, 5, 1, np.float32, threads=32, blocks=1
+            copies, [x, x * 0], TILE, 80, 5, 1, np.float32, threads=32, blocks=1
         )  # fmt: skip
 
 

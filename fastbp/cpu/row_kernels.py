@@ -41,30 +41,6 @@ Kernel = Callable[..., None]
 
 
 @recorded
-def each_row(function: RowFunction) -> Kernel:
-    """Kernel of function(x, e, y, n) for the rows of x and of the result y.
-
-    e is room for the row's exponentials: y itself, unless that keeps its numbers in 16 bits.
-    """
-
-    def kernel(first: int, last: int, x: Any, y: Any) -> None:
-        n = x.shape[1]
-        if n <= longest_short_row(x):
-            for i in range(first, last, rows_in_tile(x)):
-                k = min(last - i, rows_in_tile(x))
-                tile = read_tile(x, i, k, n)
-                function(tile, tile, tile, n)
-                write_tile(tile, y, i, k, n)
-        else:
-            room = borrow(x, y, None, n)
-            for i in range(first, last):
-                function(row(x, i), either(room, row(y, i)), row(y, i), n)
-            give_back(room)
-
-    return kernel
-
-
-@recorded
 def each_row_where(function: RowFunction, masked: float) -> Kernel:
     """The same for rows of which only what a mask allows is seen; `masked` stands elsewhere."""
 
@@ -95,23 +71,23 @@ def keep_where(x: Pointer, mask: Pointer, y: Pointer, n: int, masked: float) -> 
     return seen > 0
 
 
-# Rows are taken in groups, so that what is computed once for each row is computed for a whole vector
-# of rows, and no row waits for another's maximum or sum. As many are a group as fit in half of the
-# first-level cache, with their results.
+# Rows are taken in groups: what is computed once for each row is computed for a vector of rows, and
+# no row waits for another's maximum or sum. As many are a group as fit in half of the first-level
+# cache, with their results.
 NUMBERS_IN_GROUP = 4096
 
 
-def rows_in_group(x: Any) -> int:
-    """How many rows of x are a group; a group's numbers are a vector, so not more than its lanes."""
+def rows_in_group(x: Any) -> Any:
+    """How many rows of x are a group: not more than a vector has lanes."""
     return max(1, min(rows_in_tile(x), NUMBERS_IN_GROUP // max(x.shape[1], 1)))
 
 
 @recorded
 def each_row_in_groups(total: RowFunction, finish: RowFunction, apply: RowFunction) -> Kernel:
-    """Kernel of apply(x, y, n, finish(m, s, s_lo)) for the rows of x and of the result y.
+    """Kernel of apply(x, e, y, n, finish(m, s, s_lo)) for the rows of x and of the result y.
 
-    m is a row's maximum, (s, s_lo) what total(x, None, n, m, ahead) makes of it, and the last
-    numbers are three.
+    m is a row's maximum, (s, s_lo) is total(x, e, n, m, ahead), where e is room for the row's
+    exponentials, and the last numbers are two.
     """
 
     def kernel(first: int, last: int, x: Any, y: Any) -> None:
@@ -121,45 +97,7 @@ def each_row_in_groups(total: RowFunction, finish: RowFunction, apply: RowFuncti
                 k = min(last - i, rows_in_tile(x))
                 tile = read_tile(x, i, k, n)
                 m = row_max(tile, n)
-                apply(tile, tile, n, finish(m, *total(tile, None, n, m, 0)))
-                write_tile(tile, y, i, k, n)
-        else:
-            group = rows_in_group(x)
-            a, b, c = lane_numbers(x), lane_numbers(x), lane_numbers(x)
-            p = row(x, 0)
-            for i in range(first, last, group):
-                k = min(last - i, group)
-                for j in range(k):
-                    a[j] = row_max(row(x, i + j), n)
-                for j in range(k):
-                    b[j], c[j] = total(row(x, i + j), None, n, number(p, a[j]), group * n)
-                m = narrowed(load_lanes(p, a), number(p, 0))
-                u, v, w = finish(m, load_lanes(p, b), load_lanes(p, c))
-                store_lanes(p, a, widen(u))
-                store_lanes(p, b, widen(v))
-                store_lanes(p, c, widen(w))
-                for j in range(k):
-                    numbers = number(p, a[j]), number(p, b[j]), number(p, c[j])
-                    apply(row(x, i + j), row(y, i + j), n, numbers)
-
-    return kernel
-
-
-@recorded
-def each_row_of_exponentials(total: RowFunction, finish: RowFunction, apply: RowFunction) -> Kernel:
-    """The same for apply(e, y, n, numbers) of the exponentials e, which `total` writes.
-
-    The last numbers are two.
-    """
-
-    def kernel(first: int, last: int, x: Any, y: Any) -> None:
-        n = x.shape[1]
-        if n <= longest_short_row(x):
-            for i in range(first, last, rows_in_tile(x)):
-                k = min(last - i, rows_in_tile(x))
-                tile = read_tile(x, i, k, n)
-                m = row_max(tile, n)
-                apply(tile, tile, n, finish(m, *total(tile, tile, n, m, 0)))
+                apply(tile, tile, tile, n, finish(m, *total(tile, tile, n, m, 0)))
                 write_tile(tile, y, i, k, n)
         else:
             group = rows_in_group(x)
@@ -179,7 +117,8 @@ def each_row_of_exponentials(total: RowFunction, finish: RowFunction, apply: Row
                 store_lanes(p, c, widen(v))
                 for j in range(k):
                     e = either(at(room, j * n), row(y, i + j))
-                    apply(e, row(y, i + j), n, (number(p, b[j]), number(p, c[j])))
+                    numbers = number(p, b[j]), number(p, c[j])
+                    apply(row(x, i + j), e, row(y, i + j), n, numbers)
             give_back(room)
 
     return kernel
@@ -217,7 +156,10 @@ def each_two_rows(of_short: RowFunction, of_long: RowFunction, formula: RowFunct
 
 @recorded
 def each_row_to_number(total: RowFunction, finish: RowFunction) -> Kernel:
-    """Kernel of numbers[i] = finish(m, s, s_lo) as in `each_row_in_groups`, for row i of x."""
+    """Kernel of numbers[i] = finish(m, s, s_lo) as in `each_row_in_groups`, for row i of x.
+
+    Here `total` must not write anything.
+    """
 
     def kernel(first: int, last: int, x: Any, numbers: Any) -> None:
         n = x.shape[1]
@@ -227,7 +169,7 @@ def each_row_to_number(total: RowFunction, finish: RowFunction) -> Kernel:
                 k = min(last - i, rows_in_tile(x))
                 tile = read_tile(x, i, k, n)
                 m = row_max(tile, n)
-                store_some(results, i, k, finish(m, *total(tile, None, n, m, 0)))
+                store_some(results, i, k, finish(m, *total(tile, tile, n, m, 0)))
         else:
             group = rows_in_group(x)
             a, b, c = lane_numbers(x), lane_numbers(x), lane_numbers(x)
@@ -237,7 +179,7 @@ def each_row_to_number(total: RowFunction, finish: RowFunction) -> Kernel:
                 for j in range(k):
                     a[j] = row_max(row(x, i + j), n)
                 for j in range(k):
-                    b[j], c[j] = total(row(x, i + j), None, n, number(p, a[j]), group * n)
+                    b[j], c[j] = total(row(x, i + j), row(x, i + j), n, number(p, a[j]), group * n)
                 m = narrowed(load_lanes(p, a), number(p, 0))
                 store_some(results, i, k, finish(m, load_lanes(p, b), load_lanes(p, c)))
 

@@ -93,9 +93,7 @@ def exp_sums(
     None. What stands `ahead` of the row is fetched into the cache meanwhile.
     """
 
-    def total_of(
-        x: Pointer, e: Pointer, n: int, m: float, ahead: int
-    ) -> tuple[float, float]:
+    def total_of(x: Pointer, e: Pointer, n: int, m: float, ahead: int) -> tuple[float, float]:
         width, step = lanes(x), wide(x)
         s = s_lo = sum_zero(x)
         maxima = count_zero(x)
@@ -140,11 +138,37 @@ def exp_sums(
     return total_of
 
 
-# Most often the next row follows a row, so n is what is ahead.
 # Every vector enters the float64 sum by itself: to add two in the row's own precision first would
 # save conversions, but costs a loss its second ULP.
 exp_sum = exp_sums(biased_exp_minus, accumulate, True)
 exp_total = exp_sums(biased_exp_minus, accumulate, False)
+
+
+def not_kept(total: Callable[..., Any]) -> Callable[..., Any]:
+    """The same sum of exponentials which are not written."""
+
+    def total_alone(x: Pointer, _e: Pointer, n: int, m: float, ahead: int) -> tuple[float, float]:
+        return total(x, None, n, m, ahead)  # type: ignore[no-any-return]
+
+    return total_alone
+
+
+def of_row(apply: Callable[..., None]) -> Callable[..., None]:
+    """apply(x, y, n, numbers) of a row x, though its exponentials are there."""
+
+    def applied(x: Pointer, _e: Pointer, y: Pointer, n: int, numbers: tuple[float, ...]) -> None:
+        apply(x, y, n, numbers)
+
+    return applied
+
+
+def of_exponentials(apply: Callable[..., None]) -> Callable[..., None]:
+    """apply(e, y, n, numbers) of a row's exponentials."""
+
+    def applied(_x: Pointer, e: Pointer, y: Pointer, n: int, numbers: tuple[float, ...]) -> None:
+        apply(e, y, n, numbers)
+
+    return applied
 
 
 def map_row(formula: Callable[..., Any], write: Callable[..., None] = store) -> Callable[..., None]:

@@ -310,9 +310,9 @@ def lanes_of(number: Traced) -> int:
 
 def repeated(builder: ir.IRBuilder, value: ir.Value, kind: Vector) -> ir.Value:
     """A wide vector that holds a vector several times."""
-    undefined = ir.Constant(value.type, ir.Undefined)
     lanes = [i % value.type.count for i in range(kind.lanes)]
-    return builder.shuffle_vector(value, undefined, ir.Constant(ir.VectorType(I32, kind.lanes), lanes))
+    order = ir.Constant(ir.VectorType(I32, kind.lanes), lanes)
+    return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), order)
 
 
 def spread(builder: ir.IRBuilder, value: ir.Value, kind: Vector) -> ir.Value:

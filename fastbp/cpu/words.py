@@ -36,7 +36,6 @@ from .simd import (
     spread,
 )  # fmt: skip
 
-
 VECTORS_IN_WIDE = 4
 
 

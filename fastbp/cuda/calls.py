@@ -39,7 +39,6 @@ Axis = int | Axes | None
 
 # The factory of kernels for CPUs -> that for GPUs.
 FACTORIES: dict[str, Callable[..., Kernel]] = {
-    "each_row": row_kernels.each_row,
     "each_row_in_groups": row_kernels.each_row_reduced,
     "each_row_where": row_kernels.each_row_where,
     "each_row_to_number": row_kernels.each_row_to_number,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from ..cpu.rows import map_two_rows
+from ..cpu.rows import map_two_rows, row_max
 from ..cpu.vectors import Pointer, lanes, load_mask, load_some, number, pick, splat, store_some
 from ..elementary import INFINITY, where
 from .words import (
@@ -24,23 +24,10 @@ RowFunction = Callable[..., Any]
 Kernel = Callable[..., None]
 
 
-def each_row(function: RowFunction) -> Kernel:
-    """Kernel of function(x, e, y, n) for the rows of x and of the result y, on the chip."""
+def each_row_reduced(total: RowFunction, finish: RowFunction, apply: RowFunction) -> Kernel:
+    """Kernel of apply(x, e, y, n, finish(m, s, s_lo)) for the rows of x and of the result y.
 
-    def kernel(x: Any, y: Any) -> None:
-        n = columns(x)
-        for i in range(first_row(x), rows(x), row_step(x)):
-            p = read_row(x, i, n, 0)
-            function(p, p, p, n)
-            write_row(p, y, i, n)
-
-    return kernel
-
-
-def each_row_reduced(reduce: RowFunction, finish: RowFunction, apply: RowFunction) -> Kernel:
-    """Kernel of apply(x, y, n, (m, *numbers)) for the rows of x and of the result y.
-
-    reduce(x, n) gives (m, s, s_lo) of a row, and finish(m, s, s_lo) the numbers.
+    m is a row's maximum, and (s, s_lo) is total(x, e, n, m, ahead); e is y.
     """
 
     def kernel(x: Any, y: Any) -> None:
@@ -48,8 +35,8 @@ def each_row_reduced(reduce: RowFunction, finish: RowFunction, apply: RowFunctio
         for i in range(first_row(x), rows(x), row_step(x)):
             p = read_row(x, i, n, 0)
             q = result_row(p, y, i)
-            m, s, s_lo = reduce(p, n)
-            apply(p, q, n, (m, *finish(m, s, s_lo)))
+            m = row_max(p, n)
+            apply(p, q, q, n, finish(m, *total(p, q, n, m, n)))
             write_row(q, y, i, n)
 
     return kernel
@@ -73,14 +60,15 @@ def each_two_rows(of_rows: RowFunction, _of_long: RowFunction, formula: RowFunct
     return kernel
 
 
-def each_row_to_number(function: RowFunction) -> Kernel:
-    """Kernel of numbers[i] = function(row i of x, n)."""
+def each_row_to_number(total: RowFunction, finish: RowFunction) -> Kernel:
+    """Kernel of numbers[i] = finish(m, s, s_lo) as in `each_row_reduced`, for row i of x."""
 
     def kernel(x: Any, numbers: Any) -> None:
         n = columns(x)
         for i in range(first_row(x), rows(x), row_step(x)):
             p = read_row(x, i, n, 0)
-            put_number(x, numbers, i, number(p, function(p, n)))
+            m = row_max(p, n)
+            put_number(x, numbers, i, number(p, finish(m, *total(p, p, n, m, n))))
 
     return kernel
 
@@ -109,7 +97,7 @@ def existing_row(x: Matrix, i: int) -> int:
 
 
 def each_row_where(function: RowFunction, masked: float) -> Kernel:
-    """Kernel of function(x, e, y, n) as `each_row`; `masked` stands where the mask is false."""
+    """Kernel of function(x, e, y, n), e being y; `masked` stands where the mask is false."""
 
     def kernel(x: Any, mask: Any, y: Any) -> None:
         n = columns(x)

@@ -176,17 +176,29 @@ def log_of_total(m: Number, s: Number, s_lo: Number) -> Pair:
     return where(abs(m) == INFINITY, NAN, t), t_lo
 
 
-def log_softmax(x: Number, m: Number, t: Number, t_lo: Number) -> Number:
-    """(x - m) - (t + t_lo): two terms <= 0, so nothing cancels. t is of x's precision here."""
-    d, d_lo = two_sum(x, -m)
-    y, y_lo = two_sum(d, -t)
+def log_total(m: Number, s: Number, s_lo: Number) -> Pair:
+    """m + log(1 + s + s_lo) as a pair of the precision of m, which keeps the digits of the lesser.
+
+    Where the logarithm is too small to change m, it is the lower part: a confident row's.
+    """
+    t, t_lo = log_of_total(m, s, s_lo)
+    if m.has_wider:
+        hi = (widen(m) + t).narrow()
+        return hi, (t - (widen(hi) - widen(m))).narrow()
+    hi, lo = two_sum(m, t)
+    return hi, lo + t_lo
+
+
+def log_softmax(x: Number, total: Number, total_lo: Number) -> Number:
+    """x - (total + total_lo)."""
+    d, d_lo = two_sum(x, -total)
     # Beyond the largest number d is -inf, and its error NaN.
-    return where(d == -INFINITY, d - t, y + (y_lo + (d_lo - t_lo)))
+    return where(d == -INFINITY, d, d + (d_lo - total_lo))
 
 
-def log_softmax_quickly(x: Number, m: Number, t: Number, _t_lo: Number) -> Number:
-    """(x - m) - t, for results that are rounded to 16 bits."""
-    return (x - m) - t
+def log_softmax_quickly(x: Number, total: Number, total_lo: Number) -> Number:
+    """The same for results that are rounded to 16 bits."""
+    return (x - total) - total_lo
 
 
 def logsumexp(m: Number, s: Number, s_lo: Number) -> Number:

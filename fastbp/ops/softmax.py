@@ -20,7 +20,6 @@ from ..cpu.panels import spread_panels
 from ..cpu.quick_rows import quick_exp_sum, quick_exp_total, scale_quickly
 from ..cpu.row_kernels import (
     each_row_in_groups,
-    each_row_of_exponentials,
     each_row_to_number,
     each_row_to_number_where,
     each_row_where,
@@ -33,6 +32,9 @@ from ..cpu.rows import (
     exp_total,
     likely_and_others,
     map_row,
+    not_kept,
+    of_exponentials,
+    of_row,
     row_max,
     scale_row,
     shifted_dot,
@@ -43,10 +45,10 @@ from ..cuda.arrays import is_on_device
 from ..elementary import INFINITY, Pair, narrowed, split
 from ..formulas.softmax import (
     add_pairs,
-    log_of_total,
     log_softmax as log_softmax_formula,
     log_softmax_backward as log_softmax_backward_formula,
     log_softmax_quickly,
+    log_total,
     logsumexp as logsumexp_formula,
     logsumexp_backward as logsumexp_backward_formula,
     reciprocal,
@@ -113,7 +115,14 @@ def softmax(
 def softmax_row(x: Pointer, e: Pointer, y: Pointer, n: int) -> None:
     """y_j = e_j / Σ e."""
     m = row_max(x, n)
-    scale_row(e, y, n, reciprocal(m, *exp_sum(x, e, n, m, n)))
+    _scale(x, e, y, n, reciprocal(m, *exp_sum(x, e, n, m, n)))
+
+
+_scale = of_exponentials(scale_row)
+softmax_rows = each_row_in_groups(exp_sum, reciprocal, _scale)
+softmax_rows_of_16_bits = each_row_in_groups(
+    quick_exp_sum, reciprocal, of_exponentials(scale_quickly)
+)
 
 
 def reciprocal_of_row(m: Number, s: Number, s_lo: Number) -> tuple[Number, Number, Number]:
@@ -122,12 +131,10 @@ def reciprocal_of_row(m: Number, s: Number, s_lo: Number) -> tuple[Number, Numbe
     return m, r, r_lo
 
 
-softmax_rows = each_row_of_exponentials(exp_sum, reciprocal, scale_row)
-softmax_rows_of_16_bits = each_row_of_exponentials(quick_exp_sum, reciprocal, scale_quickly)
 # Of a row too long for a GPU's chip, exponentials are computed twice rather than kept.
-_softmax_again = "each_row_in_groups", exp_sum, reciprocal_of_row, map_row(softmax_formula)
-when_long(softmax_rows, *_softmax_again)
-when_long(softmax_rows_of_16_bits, *_softmax_again)
+_softmax_again = not_kept(exp_sum), reciprocal_of_row, of_row(map_row(softmax_formula))
+when_long(softmax_rows, "each_row_in_groups", *_softmax_again)
+when_long(softmax_rows_of_16_bits, "each_row_in_groups", *_softmax_again)
 softmax_rows_where = each_row_where(softmax_row, 0.0)
 
 
@@ -236,25 +243,16 @@ def log_softmax(
     return map_rows_where(log_softmax_rows_where, x, where, axis, out)
 
 
-_log_softmax = map_row(log_softmax_formula)
-
-
-def log_softmax_row(x: Pointer, _e: Pointer, y: Pointer, n: int) -> None:
-    """y_j = (x_j - m) - log(1 + s)."""
+def log_softmax_row(x: Pointer, e: Pointer, y: Pointer, n: int) -> None:
+    """y_j = x_j - (m + log(1 + s))."""
     m = row_max(x, n)
-    _log_softmax(x, y, n, log_of_row(m, *exp_total(x, None, n, m, n)))
+    _log_softmax(x, e, y, n, log_total(m, *exp_total(x, None, n, m, n)))
 
 
-def log_of_row(m: Number, s: Number, s_lo: Number) -> tuple[Number, Number, Number]:
-    """m and log(1 + s) as a pair of the row's own precision."""
-    t, t_lo = log_of_total(m, s, s_lo)
-    t, t_lo = split(t, t_lo, m)
-    return m, t, t_lo
-
-
-log_softmax_rows = each_row_in_groups(exp_total, log_of_row, _log_softmax)
+_log_softmax = of_row(map_row(log_softmax_formula))
+log_softmax_rows = each_row_in_groups(not_kept(exp_total), log_total, _log_softmax)
 log_softmax_rows_of_16_bits = each_row_in_groups(
-    quick_exp_total, log_of_row, map_row(log_softmax_quickly)
+    not_kept(quick_exp_total), log_total, of_row(map_row(log_softmax_quickly))
 )
 log_softmax_rows_where = each_row_where(log_softmax_row, -INFINITY)
 
@@ -372,7 +370,7 @@ def logsumexp_of_row(m: Number, s: Number, s_lo: Number) -> Number:
     return narrowed(logsumexp_formula(m, s, s_lo), m)
 
 
-logsumexp_rows = each_row_to_number(exp_total, logsumexp_of_row)
+logsumexp_rows = each_row_to_number(not_kept(exp_total), logsumexp_of_row)
 logsumexp_rows_where = each_row_to_number_where(logsumexp_row)
 
 

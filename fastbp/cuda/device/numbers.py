@@ -44,12 +44,15 @@ for _stub in (vectors.sum_zero, vectors.count_zero):
     _zero(_stub)
 
 
-@word(vectors.load)
 def _load(p: Row, j: types.Type) -> Any:
     def write(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value) -> ir.Value:
         return load_one(b, p_, b.add(j_, lane_of(b, p.group)), p.dtype)
 
     return signature(computed(p.dtype), p, types.int64), write
+
+
+for _stub in (vectors.load, vectors.load_wide):
+    word(_stub)(_load)
 
 
 def _load_some_of(p: Row) -> Any:
@@ -110,9 +113,12 @@ def _first_lanes(p: Row, v: types.Type, n: types.Type) -> Any:
     return signature(v, p, v, types.int64), write
 
 
-@word(vectors.prefetch)
 def _prefetch(p: Row, j: types.Type) -> Any:
     return signature(types.void, p, types.int64), lambda *_: None
+
+
+for _stub in (vectors.prefetch, vectors.prefetch_wide):
+    word(_stub)(_prefetch)
 
 
 @word(vectors.count)

@@ -47,9 +47,12 @@ def lane_of(b: ir.IRBuilder, group: int) -> ir.Value:
     return me if group == BLOCK else b.and_(me, I64(WARPS - 1))
 
 
-@word(vectors.lanes)
 def _lanes(p: Row) -> Any:
     return signature(types.int64, p), lambda context, b, p_: group_size(b, p.group)
+
+
+for _stub in (vectors.lanes, vectors.wide):
+    word(_stub)(_lanes)
 
 
 @word(words.lane)

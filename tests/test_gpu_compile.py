@@ -44,15 +44,19 @@ DEVICES = {
 # float32, of float64, of numbers of 16 bits. (Blocks of 1024 threads have 64 for each and no more:
 # what they lack would be spilled.)
 # fmt: off
+REDUCED = "fastbp_each_row_reduced_mapped"
+ALL, BUT_ONE = "total_of_all_accumulate_biased_exp", "total_but_one_accumulate_biased_exp"
+ALL_QUICKLY = "total_of_all_accumulate_quickly_biased_exp_quickly"
+BUT_ONE_QUICKLY = "total_but_one_accumulate_quickly_biased_exp_quickly"
 MOST_REGISTERS = {
-    "fastbp_each_row_softmax_row": (64, 104, 64),
-    "fastbp_each_row_quick_softmax_row": (0, 0, 64),  # of 16 bits alone
-    "fastbp_each_row_reduced_mapped_log_softmax_quickly_log_of_row_quick_total_of_row": (0, 0, 56),
-    "fastbp_each_row_reduced_mapped_softmax_reciprocal_of_row_total_of_row": (56, 96, 56),
+    f"{REDUCED}_scaled_reciprocal_{ALL}_minus": (56, 96, 56),
+    f"{REDUCED}_scaled_quickly_reciprocal_{ALL_QUICKLY}": (0, 0, 56),  # of 16 bits alone
+    f"{REDUCED}_softmax_reciprocal_of_row_{ALL}_minus": (56, 96, 56),
+    f"{REDUCED}_log_softmax_log_total_{BUT_ONE}_minus": (56, 104, 56),
+    f"{REDUCED}_log_softmax_quickly_log_total_{BUT_ONE_QUICKLY}": (0, 0, 56),
     "fastbp_each_two_rows_mapped_softmax_backward_sums_of_short": (56, 72, 56),
-    "fastbp_each_row_reduced_mapped_log_softmax_log_of_row_total_of_row": (64, 104, 56),
     "fastbp_each_two_rows_mapped_log_softmax_backward_sums_of_log_softmax": (48, 72, 56),
-    "fastbp_each_row_to_number_logsumexp_row": (56, 112, 56),
+    f"fastbp_each_row_to_number_logsumexp_of_row_{BUT_ONE}_minus": (56, 112, 56),
     "fastbp_each_row_with_two_numbers_mapped_logsumexp_backward": (56, 80, 56),
     "fastbp_map_one_sigmoid": (48, 48, 48),
     "fastbp_map_one_sigmoid_quickly": (48, 48, 48),
@@ -281,7 +285,7 @@ def test_the_machine_code_is_for_the_architecture():
     code = built(launches_of("softmax", "float32", 7)[0])
     assert code.cubin.startswith(b"\x7fELF")
     assert ".target sm_90a" in code.ptx
-    assert ".visible .entry fastbp_each_row_softmax_row(" in code.ptx
+    assert f".visible .entry {REDUCED}_scaled_reciprocal_{ALL}_minus(" in code.ptx
 
 
 @pytest.mark.parametrize("name", sorted(ON_CPUS))

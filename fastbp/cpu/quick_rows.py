@@ -5,8 +5,10 @@ Sums are within 8 ULP of float32.
 
 from ..elementary import biased_exp_quickly
 from ..formulas.softmax import accumulate_quickly, scaled_quickly
-from .rows import exp_sums, map_row
+from .rows import exp_sums, map_row, total_but_one, total_of_all, totals
 
-quick_exp_sum = exp_sums(biased_exp_quickly, accumulate_quickly, True)
-quick_exp_total = exp_sums(biased_exp_quickly, accumulate_quickly, False)
+quick_sums_of_all = exp_sums(biased_exp_quickly, accumulate_quickly, True)
+quick_sums_but_maxima = exp_sums(biased_exp_quickly, accumulate_quickly, False)
+quick_exp_sum = totals(quick_sums_of_all, total_of_all)
+quick_exp_total = totals(quick_sums_but_maxima, total_but_one)
 scale_quickly = map_row(scaled_quickly)

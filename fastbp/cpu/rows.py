@@ -83,17 +83,15 @@ def row_max(x: Pointer, n: int) -> Number:
 
 def exp_sums(
     exp: Callable[..., Any], add: Callable[..., Any], has_maxima: bool
-) -> Callable[..., tuple[float, float]]:
-    """Σ exp(x, m) along a row as a float64 pair, m being its maximum.
+) -> Callable[..., tuple[float, float, Number]]:
+    """Σ exp(x_j, m) over n numbers, biased, a float64 pair; m is the maximum of their row.
 
-    The exponentials are biased, and so is the sum. If it does not have the maxima, it is not, and
-    all but one of them have been added as the ones that they are: s, with Σ = 1 + s.
-
-    The function of (x, e, n, m, ahead) writes the exponentials to e, which may be x itself, or
-    None. What stands `ahead` of the row is fetched into the cache meanwhile.
+    If the sum does not have the maxima, the third number is how many there are. The function of
+    (x, e, n, m, ahead) writes the exponentials to e, which may be x itself, or None. What stands
+    `ahead` of x is fetched into the cache meanwhile.
     """
 
-    def total_of(x: Pointer, e: Pointer, n: int, m: float, ahead: int) -> tuple[float, float]:
+    def sums(x: Pointer, e: Pointer, n: int, m: float, ahead: int) -> tuple[float, float, Number]:
         width, step = lanes(x), wide(x)
         s = s_lo = sum_zero(x)
         maxima = count_zero(x)
@@ -130,45 +128,72 @@ def exp_sums(
             block, block_lo = sum_across(x, total, total_lo, m)
             s, s_lo = add_pairs(s, s_lo, block, block_lo, m)
             start += BLOCK
-        if not has_maxima:
-            s, s_lo = unbiased(s, s_lo, m)
-            s, s_lo = add_pairs(s, s_lo, all_but_one(x, maxima), sum_zero(x), m)
-        return s, s_lo
+        return s, s_lo, maxima
 
-    return total_of
+    return sums
+
+
+def total_but_one(
+    x: Pointer, s: float, s_lo: float, maxima: Number, m: float
+) -> tuple[float, float]:
+    """s, with Σ exp(x_j - m) = 1 + s, from the sums without maxima: one of these is left out."""
+    s, s_lo = unbiased(s, s_lo, m)
+    return add_pairs(s, s_lo, all_but_one(x, maxima), sum_zero(x), m)
+
+
+def total_of_all(
+    _x: Pointer, s: float, s_lo: float, _maxima: Number, _m: float
+) -> tuple[float, float]:
+    """The sum with all maxima, still biased."""
+    return s, s_lo
+
+
+def totals(
+    sums: Callable[..., tuple[float, float, Number]], finish: Callable[..., tuple[float, float]]
+) -> Callable[..., tuple[float, float]]:
+    """The function of (x, e, n, m, ahead) for finish(x, *sums, m)."""
+
+    def total(x: Pointer, e: Pointer, n: int, m: float, ahead: int) -> tuple[float, float]:
+        return finish(x, *sums(x, e, n, m, ahead), m)
+
+    return total
 
 
 # Every vector enters the float64 sum by itself: to add two in the row's own precision first would
 # save conversions, but costs a loss its second ULP.
-exp_sum = exp_sums(biased_exp_minus, accumulate, True)
-exp_total = exp_sums(biased_exp_minus, accumulate, False)
+sums_of_all = exp_sums(biased_exp_minus, accumulate, True)
+sums_but_maxima = exp_sums(biased_exp_minus, accumulate, False)
+exp_sum = totals(sums_of_all, total_of_all)
+exp_total = totals(sums_but_maxima, total_but_one)
 
 
 def not_kept(total: Callable[..., Any]) -> Callable[..., Any]:
     """The same sum of exponentials which are not written."""
 
-    def total_alone(x: Pointer, _e: Pointer, n: int, m: float, ahead: int) -> tuple[float, float]:
+    def not_written(x: Pointer, _e: Pointer, n: int, m: float, ahead: int) -> tuple[float, float]:
         return total(x, None, n, m, ahead)  # type: ignore[no-any-return]
 
-    return total_alone
+    return not_written
 
 
 def of_row(apply: Callable[..., None]) -> Callable[..., None]:
     """apply(x, y, n, numbers) of a row x, though its exponentials are there."""
 
-    def applied(x: Pointer, _e: Pointer, y: Pointer, n: int, numbers: tuple[float, ...]) -> None:
+    def to_row(x: Pointer, _e: Pointer, y: Pointer, n: int, numbers: tuple[float, ...]) -> None:
         apply(x, y, n, numbers)
 
-    return applied
+    return to_row
 
 
 def of_exponentials(apply: Callable[..., None]) -> Callable[..., None]:
     """apply(e, y, n, numbers) of a row's exponentials."""
 
-    def applied(_x: Pointer, e: Pointer, y: Pointer, n: int, numbers: tuple[float, ...]) -> None:
+    def to_exponentials(
+        _x: Pointer, e: Pointer, y: Pointer, n: int, numbers: tuple[float, ...]
+    ) -> None:
         apply(e, y, n, numbers)
 
-    return applied
+    return to_exponentials
 
 
 def map_row(formula: Callable[..., Any], write: Callable[..., None] = store) -> Callable[..., None]:

@@ -326,16 +326,17 @@ def _compiled(
     return code.cubin(device.architecture)[0]
 
 
-def plain_name(kernel: Kernel) -> str:
-    """What a compiled kernel is called, as profilers show it: its factory and its functions.
+# What most kernels are made with, and what only joins functions to each other.
+UNSAID = {"", "store", "to_row", "to_exponentials", "not_written", "total", "sums", "True", "False"}
 
-    But for `store`, with which what maps a row writes as a rule.
-    """
+
+def plain_name(kernel: Kernel) -> str:
+    """What a compiled kernel is called, as profilers show it: its factory and its functions."""
     from ..cpu.run import full_name
 
     parts = re.split(r"[(,]", full_name(kernel).replace(".<locals>.kernel", ""))
     words = [re.sub(r"\W", "_", part.rpartition(".")[2]).strip("_") for part in parts]
-    return "_".join(["fastbp", *(word for word in words if word not in {"", "store"})])
+    return "_".join(["fastbp", *(word for word in words if word not in UNSAID)])
 
 
 @cache

@@ -6,7 +6,7 @@ from typing import Any
 
 from .origins import recorded
 from .rows import is_streamed, map_two_rows, stream_two_rows
-from .vectors import at, drain, lanes, load, load_some, row, store, store_some
+from .vectors import at, drain, lanes, load_some, load_wide, row, store, store_some, wide
 
 # Sharing work costs 2 to 3 µs: about as much as 10⁴ exponentials take.
 PARALLEL_FROM = 32768
@@ -18,22 +18,15 @@ Formula = Callable[..., Any]
 @cache
 @recorded
 def map_one(formula: Formula) -> Kernel:
-    """Kernel of out = formula(x). Four vectors at a time share the formula's constants."""
+    """Kernel of out = formula(x)."""
 
     def kernel(first: int, last: int, x: Any, out: Any) -> None:
         p, q = row(x, 0), row(out, 0)
-        width = lanes(p)
+        width, step = lanes(p), wide(p)
         j = first
-        while j + 4 * width <= last:
-            a = formula(load(p, j))
-            b = formula(load(p, j + width))
-            c = formula(load(p, j + 2 * width))
-            d = formula(load(p, j + 3 * width))
-            store(q, j, a)
-            store(q, j + width, b)
-            store(q, j + 2 * width, c)
-            store(q, j + 3 * width, d)
-            j += 4 * width
+        while j + step <= last:
+            store(q, j, formula(load_wide(p, j)))
+            j += step
         while j < last:
             n = min(width, last - j)
             store_some(q, j, n, formula(load_some(p, j, n, 0)))

@@ -200,18 +200,11 @@ def map_row(formula: Callable[..., Any], write: Callable[..., None] = store) -> 
     """y_j = formula(x_j, *parameters) along a row; y may be x."""
 
     def mapped(x: Pointer, y: Pointer, n: int, parameters: tuple[float, ...]) -> None:
-        width = lanes(x)
+        width, step = lanes(x), wide(x)
         j = 0
-        while j + 4 * width <= n:
-            a = formula(load(x, j), *parameters)
-            b = formula(load(x, j + width), *parameters)
-            c = formula(load(x, j + 2 * width), *parameters)
-            d = formula(load(x, j + 3 * width), *parameters)
-            write(y, j, a)
-            write(y, j + width, b)
-            write(y, j + 2 * width, c)
-            write(y, j + 3 * width, d)
-            j += 4 * width
+        while j + step <= n:
+            write(y, j, formula(load_wide(x, j), *parameters))
+            j += step
         while j < n:
             k = min(width, n - j)
             store_some(y, j, k, formula(load_some(x, j, k, 0), *parameters))
@@ -226,14 +219,11 @@ def map_two_rows(
     """z_j = formula(x_j, y_j, *parameters) along two rows; z may be x."""
 
     def mapped(x: Pointer, y: Pointer, z: Pointer, n: int, parameters: tuple[float, ...]) -> None:
-        width = lanes(x)
+        width, step = lanes(x), wide(x)
         j = 0
-        while j + 2 * width <= n:
-            a = formula(load(x, j), load(y, j), *parameters)
-            b = formula(load(x, j + width), load(y, j + width), *parameters)
-            write(z, j, a)
-            write(z, j + width, b)
-            j += 2 * width
+        while j + step <= n:
+            write(z, j, formula(load_wide(x, j), load_wide(y, j), *parameters))
+            j += step
         while j < n:
             k = min(width, n - j)
             v = formula(load_some(x, j, k, 0), load_some(y, j, k, 0), *parameters)

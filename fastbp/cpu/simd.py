@@ -13,9 +13,10 @@ where this takes milliseconds, and turn float32 into float64 at every bare liter
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from inspect import signature as signature_of
+from operator import attrgetter
 from typing import Any
 
 from llvmlite import ir
@@ -206,15 +207,14 @@ class Traced:
 
     def fma(self, b: "Traced | float", c: "Traced | float") -> "Traced":
         """self·b + c, rounded once."""
-        widest = max((n for n in (self, b, c) if isinstance(n, Traced)), key=lanes_of)
-        values = [widest._like_me(n) for n in (self, b, c)]
-        return widest._call("fma", *values)
+        like = widest((self, b, c))
+        return like._call("fma", *(like._like_me(n) for n in (self, b, c)))
 
     def where(self, a: "Traced | float", b: "Traced | float") -> "Traced":
         """a where this condition holds, else b."""
         numbers = [n for n in (a, b) if isinstance(n, Traced)]
         kinds = [n.kind for n in numbers]
-        vector = max((self, *numbers), key=lanes_of).kind
+        vector = widest((self, *numbers)).kind
         kind = with_element(vector, element_of(kinds[0]) if kinds else types.float64)
         like = type(self)(
             self.builder, self.value, kind
@@ -263,12 +263,8 @@ class Traced:
         """This wide vector as vectors of n lanes."""
         if self.lanes == n:
             return [self]
-        b = self.builder
-        undefined = ir.Constant(ir_type(self.kind), ir.Undefined)
-        places = (list(range(at, at + n)) for at in range(0, self.lanes, n))
-        masks = (ir.Constant(ir.VectorType(I32, n), lanes) for lanes in places)
-        kind = Vector(self.kind.element, n)
-        return [Traced(b, b.shuffle_vector(self.value, undefined, m), kind) for m in masks]
+        b, kind = self.builder, Vector(self.kind.element, n)
+        return [Traced(b, lanes_of(b, self.value, i, n), kind) for i in range(0, self.lanes, n)]
 
     def halves(self) -> "tuple[Traced, Traced]":
         """The lower and the upper half of the lanes; of two lanes, two numbers."""
@@ -277,14 +273,7 @@ class Traced:
             return tuple(
                 Traced(b, b.extract_element(self.value, I32(i)), self.kind.element) for i in (0, 1)
             )  # type: ignore[return-value]
-        undefined = ir.Constant(ir_type(self.kind), ir.Undefined)
-        parts = (
-            b.shuffle_vector(
-                self.value, undefined, ir.Constant(ir.VectorType(I32, n), list(range(at, at + n)))
-            )
-            for at in (0, n)
-        )
-        return tuple(Traced(b, p, Vector(self.kind.element, n)) for p in parts)  # type: ignore[return-value]
+        return tuple(self.parts(n))  # type: ignore[return-value]
 
 
 def constant(kind: types.Type, value: float) -> ir.Constant:
@@ -303,9 +292,17 @@ def round_to_float32(value: float) -> float:
     return float(np.float32(value))
 
 
-def lanes_of(number: Traced) -> int:
-    """How many numbers it is."""
-    return number.lanes
+def widest(numbers: Iterable[Any]) -> Traced:
+    """The traced number of the most lanes; the others may be literals."""
+    return max((n for n in numbers if isinstance(n, Traced)), key=attrgetter("lanes"))
+
+
+def lanes_of(builder: ir.IRBuilder, value: ir.Value, first: int, n: int) -> ir.Value:
+    """n lanes of a vector from `first` on; the vector itself, if it has no more."""
+    if value.type.count == n:
+        return value
+    order = ir.Constant(ir.VectorType(I32, n), list(range(first, first + n)))
+    return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), order)
 
 
 def repeated(builder: ir.IRBuilder, value: ir.Value, kind: Vector) -> ir.Value:

@@ -8,8 +8,8 @@ from numba.core.typing.templates import signature
 
 from . import vectors
 from .halves import Half, from_float32
-from .simd import I8, I32, I64, LANES, Vector
-from .words import VECTORS_IN_WIDE, Columns, address_of, size_of, vector_behind, word
+from .simd import I8, I32, I64, LANES, Vector, lanes_of
+from .words import VECTORS_IN_WIDE, Columns, address_of, size_of, word
 
 LINE = 64  # bytes of the cache
 
@@ -68,12 +68,16 @@ def _to_boundary(p: types.Type) -> Any:
 @word(vectors.stream)
 def _stream(p: types.Type, j: types.Type, v: Vector) -> Any:
     def write(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value, v_: ir.Value) -> None:
-        v_ = from_float32(context, b, v_, p.dtype) if isinstance(p.dtype, Half) else v_
-        # Of a vector that is not aligned, LLVM would stream one number after another.
-        stored = b.store(v_, address_of(b, p_, j_, p), align=_vector_size(p))
-        stored.set_metadata("nontemporal", b.module.add_metadata([I32(1)]))
+        if isinstance(p.dtype, Half):
+            v_ = from_float32(context, b, v_, p.dtype)
+        n = LANES[p.dtype]
+        for i in range(0, v.lanes, n):
+            address = address_of(b, p_, b.add(j_, I64(i)), p)
+            # Of a vector that is not aligned, LLVM would stream one number after another.
+            stored = b.store(lanes_of(b, v_, i, n), address, align=_vector_size(p))
+            stored.set_metadata("nontemporal", b.module.add_metadata([I32(1)]))
 
-    return signature(types.void, p, types.intp, vector_behind(p)), write
+    return signature(types.void, p, types.intp, v), write
 
 
 @word(vectors.drain)

@@ -81,8 +81,16 @@ def row_max(x: Pointer, n: int) -> Number:
 def exp_total(x: Pointer, e: Pointer, n: int, m: float) -> tuple[float, float]:
     """(s, s_lo) with Σ exp(x_j - m) = 1 + s + s_lo; m is the maximum. Writes the exps to e, biased.
 
-    e may be x itself, or None. Every vector enters the float64 sum by itself: to add two in the
-    row's own precision first would save conversions, but costs a loss its second ULP.
+    e may be x itself, or None.
+    """
+    return total_of_sums(x, *exp_sums(x, e, n, m), m)
+
+
+def exp_sums(x: Pointer, e: Pointer, n: int, m: float) -> tuple[float, float, Number]:
+    """Σ exp(x_j - m) but for the maxima, a biased pair, and how many maxima there are.
+
+    Every vector enters the float64 sum by itself: to add two in the row's own precision first would
+    save conversions, but costs a loss its second ULP.
     """
     width = lanes(x)
     s = s_lo = sum_zero(x)
@@ -128,8 +136,15 @@ def exp_total(x: Pointer, e: Pointer, n: int, m: float) -> tuple[float, float]:
         block, block_lo = sum_across(x, total, total_lo, m)
         s, s_lo = add_pairs(s, s_lo, block, block_lo, m)
         start += BLOCK
+    return s, s_lo, maxima
+
+
+def total_of_sums(
+    x: Pointer, s: float, s_lo: float, maxima: Number, m: float
+) -> tuple[float, float]:
+    """What `exp_total` makes of the sums of all columns: one maximum is left out."""
     s, s_lo = unbiased(s, s_lo, m)
-    return add_pairs(s, s_lo, all_but_one(x, maxima), sum_zero(x), m)  # one maximum is left out
+    return add_pairs(s, s_lo, all_but_one(x, maxima), sum_zero(x), m)
 
 
 def map_row(formula: Callable[..., Any], write: Callable[..., None] = store) -> Callable[..., None]:

@@ -10,11 +10,11 @@ from ..formulas.softmax import (
     scaled_quickly,
     unbiased,
 )
-from .rows import INF, PREFETCH, map_row, row_max
+from .rows import BLOCK, INF, PREFETCH, map_row, row_max, total_of_sums
 from .vectors import (
     Number,
     Pointer,
-    all_but_one,
+    at,
     count,
     count_zero,
     lanes,
@@ -30,7 +30,18 @@ from .vectors import (
 
 
 def quick_exp_total(x: Pointer, e: Pointer, n: int, m: float) -> tuple[float, float]:
-    """As `exp_total`, within 8 ULP of float32, four vectors entering the float64 sum at once."""
+    """As `exp_total`, within 8 ULP of float32."""
+    s = s_lo = sum_zero(x)
+    maxima = count_zero(x)
+    for j in range(0, n, BLOCK):
+        more, more_lo, found = quick_exp_sums(at(x, j), at(e, j), min(n - j, BLOCK), m)
+        s, s_lo = add_pairs(s, s_lo, more, more_lo, m)
+        maxima += found
+    return total_of_sums(x, s, s_lo, maxima, m)
+
+
+def quick_exp_sums(x: Pointer, e: Pointer, n: int, m: float) -> tuple[float, float, Number]:
+    """As `exp_sums`, of a block of columns, four vectors entering the float64 sum at once."""
     width = lanes(x)
     maxima = count_zero(x)
     ahead = min(n, PREFETCH)
@@ -63,9 +74,7 @@ def quick_exp_total(x: Pointer, e: Pointer, n: int, m: float) -> tuple[float, fl
         maxima += count(x, ma)
         total, total_lo = accumulate(total, total_lo, rest(ma, a))
         j += width
-    s, s_lo = sum_across(x, total, total_lo, m)
-    s, s_lo = unbiased(s, s_lo, m)
-    return add_pairs(s, s_lo, all_but_one(x, maxima), sum_zero(x), m)  # one maximum is left out
+    return *sum_across(x, total, total_lo, m), maxima
 
 
 _scale_quickly = map_row(scaled_quickly)
@@ -75,8 +84,13 @@ def quick_softmax_row(x: Pointer, e: Pointer, y: Pointer, n: int) -> None:
     """y_j = e_j / (1 + s)."""
     m = row_max(x, n)
     s, s_lo = quick_exp_total(x, e, n, m)
+    _scale_quickly(e, y, n, quick_reciprocal(m, s, s_lo))
+
+
+def quick_reciprocal(m: Number, s: Number, s_lo: Number) -> tuple[Number]:
+    """1 / (1 + s), to multiply biased exponentials."""
     r, r_lo = unbiased(*reciprocal_of_total(m, s, s_lo), m)
-    _scale_quickly(e, y, n, (narrowed(r + r_lo, m),))
+    return (narrowed(r + r_lo, m),)
 
 
 def quick_total_of_row(x: Pointer, n: int) -> tuple[Number, Number, Number]:

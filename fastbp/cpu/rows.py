@@ -270,10 +270,30 @@ def value_at_max(x: Pointer, values: Pointer, n: int) -> Number:
 
 
 def dot_by_maximum(dy: Pointer, y: Pointer, n: int) -> tuple[float, float, float]:
-    """(c, Σ y_j (dy_j - c) as a float64 pair), c being what `value_at_max` gives.
+    """(c, Σ y_j (dy_j - c) as a float64 pair), c being dy where y is largest.
 
     In one traversal, as Σ y·dy - c·Σ y; in a second one, if these two are nearly the same.
     """
+    largest, c = number(y, -INF), number(y, 0)
+    s = s_lo = u = u_lo = sum_zero(y)
+    for j in range(0, n, BLOCK):
+        found, of_found, more, more_lo, total, total_lo = dot_sums(
+            at(dy, j), at(y, j), min(n - j, BLOCK)
+        )
+        largest, c = larger_with(found, largest, of_found, c)
+        s, s_lo = add_pairs(s, s_lo, more, more_lo, c)
+        u, u_lo = add_pairs(u, u_lo, total, total_lo, c)
+    dot, dot_lo = shifted(s, s_lo, u, u_lo, c)
+    if not is_precise(dot, c):
+        dot = dot_lo = sum_zero(y)
+        for j in range(0, n, BLOCK):
+            more, more_lo = shifted_dot(at(dy, j), at(y, j), min(n - j, BLOCK), c)
+            dot, dot_lo = add_pairs(dot, dot_lo, more, more_lo, c)
+    return c, dot, dot_lo
+
+
+def dot_sums(dy: Pointer, y: Pointer, n: int) -> tuple[Number, Number, float, float, float, float]:
+    """The largest y and dy there, NaN left out; Σ y·dy and Σ y, as float64 pairs; of a block."""
     width = lanes(y)
     ahead = min(n, PREFETCH)
     a = b = splat(y, -INF)
@@ -302,19 +322,24 @@ def dot_by_maximum(dy: Pointer, y: Pointer, n: int) -> tuple[float, float, float
         u, u_lo = accumulate(u, u_lo, ya)
         j += width
     a, va = larger_with(b, a, vb, va)
-    _, c = value_at_max_across(y, a, va)
+    largest, c = value_at_max_across(y, a, va)
     s, s_lo = add_pairs(s, s_lo, t, t_lo, c)
     u, u_lo = add_pairs(u, u_lo, v, v_lo, c)
-    s, s_lo = sum_across(y, s, s_lo, c)
-    u, u_lo = sum_across(y, u, u_lo, c)
-    dot, dot_lo = shifted(s, s_lo, u, u_lo, c)
-    if not is_precise(dot, c):
-        dot, dot_lo = shifted_dot(dy, y, n, c)
-    return c, dot, dot_lo
+    return largest, c, *sum_across(y, s, s_lo, c), *sum_across(y, u, u_lo, c)
 
 
 def likely_and_others(dy: Pointer, y: Pointer, n: int) -> tuple[float, float, float]:
     """Σ dy over the column where exp(y) > 1/2, if there is one, and over the others, as a pair."""
+    likely = others = others_lo = sum_zero(y)
+    for j in range(0, n, BLOCK):
+        found, more, more_lo = likely_sums(at(dy, j), at(y, j), min(n - j, BLOCK))
+        likely += found
+        others, others_lo = add_pairs(others, others_lo, more, more_lo, number(y, 0))
+    return likely, others, others_lo
+
+
+def likely_sums(dy: Pointer, y: Pointer, n: int) -> tuple[float, float, float]:
+    """The same of a block of columns."""
     width = lanes(y)
     zero = splat(y, 0)
     likely = zero

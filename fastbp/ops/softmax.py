@@ -41,7 +41,6 @@ from ..cpu.vectors import Number, Pointer, number
 from ..cuda.arrays import is_on_device
 from ..elementary import INFINITY, Pair, narrowed, split
 from ..formulas.softmax import (
-    add_pairs,
     log_of_total,
     log_softmax as log_softmax_formula,
     log_softmax_backward as log_softmax_backward_formula,
@@ -51,6 +50,7 @@ from ..formulas.softmax import (
     reciprocal_of_total,
     softmax as softmax_formula,
     softmax_backward as softmax_backward_formula,
+    sums_without_and_with,
     unbiased,
 )
 from .calls import (
@@ -308,10 +308,7 @@ def log_softmax_backward(
 
 def sums_of_log_softmax(dy: Pointer, y: Pointer, n: int) -> Pair:
     """Σ dy, without the likely column if there is one, and with it."""
-    likely, others, others_lo = likely_and_others(dy, y, n)
-    like = number(y, 0)
-    total, total_lo = add_pairs(others, others_lo, likely, likely * 0.0, like)
-    return narrowed(others + others_lo, like), narrowed(total + total_lo, like)
+    return sums_without_and_with(*likely_and_others(dy, y, n), number(y, 0))
 
 
 log_softmax_backward_rows = each_two_rows(
@@ -371,7 +368,11 @@ def logsumexp(
 
 def logsumexp_row(x: Pointer, n: int) -> Number:
     """y = m + log(1 + s)."""
-    m, s, s_lo = total_of_row(x, n)
+    return logsumexp_of_total(*total_of_row(x, n))
+
+
+def logsumexp_of_total(m: Number, s: Number, s_lo: Number) -> Number:
+    """The same of the row's total."""
     return narrowed(logsumexp_formula(m, s, s_lo), m)
 
 

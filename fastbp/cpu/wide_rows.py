@@ -18,7 +18,7 @@ Function = Callable[..., Any]
 Kernel = Callable[..., None]
 
 # Of fewer columns, what sharing gains would be lost to several kernels taking turns.
-WIDE = 4 * BLOCK
+WIDE = 8 * BLOCK
 
 # A line of `numbers` is one of the cache, so that no two threads write to the same. What stands in
 # it of exponentials:
@@ -32,9 +32,9 @@ def blocks_in(n: int) -> int:
 
 
 def are_better_shared(n_rows: int, threads: int) -> bool:
-    """Whether threads that took whole rows would have nothing to do for a sixth of the time."""
+    """Whether threads that took whole rows would have nothing to do for a quarter of the time."""
     rounds = -(-n_rows // threads)
-    return 6 * n_rows <= 5 * rounds * threads
+    return 4 * n_rows <= 3 * rounds * threads
 
 
 def maxima_of_blocks(first: int, last: int, x: Any, _y: Any, numbers: Any) -> None:

@@ -1,6 +1,6 @@
 """What public functions do between their checks and their kernel: layouts and results."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -31,12 +31,13 @@ GRAIN = 1024
 small: dict[tuple[Any, int, int], tuple[Kernel, int]] = {}
 
 
-@cache
-def plans_of_wide_rows() -> Any:
-    """What to launch for a few huge rows, by the kernel."""
-    from .wide_rows import PLANS
+def plan_of_wide_rows(kernel: Kernel, x: Array) -> Callable[..., None] | None:
+    """What to call with a kernel's arguments instead, if x has but a few huge rows."""
+    if x.shape[1] < WIDE or not are_better_shared(x.shape[0], usable_threads()):
+        return None
+    from .wide_rows import PLANS  # it imports operations
 
-    return PLANS
+    return PLANS.get(kernel)
 
 
 @cache
@@ -71,11 +72,10 @@ def launch_rows(kernel: Kernel, in_panels: Kernel, x: Array, *arrays: Array) -> 
     If they are panels, in_panels(first, last, address of the kernel, rows at a time, *arrays).
     """
     if x.ndim == 2:
-        if x.shape[1] >= WIDE and are_better_shared(x.shape[0], usable_threads()):
-            plan = plans_of_wide_rows().get(kernel)
-            if plan is not None:
-                plan(*arrays)
-                return
+        plan = plan_of_wide_rows(kernel, x)
+        if plan is not None:
+            plan(*arrays)
+            return
         launch(kernel, x.dtype.char, x.shape[0], x.size, 1, *arrays)
         return
     like = (np.empty((0, 0), a.dtype) if a.ndim == 3 else a for a in arrays)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
+from ..checks import computed_in
+from ..cpu.label_losses import label_blocks
 from ..cpu.quick_rows import quick_exp_sums, quick_reciprocal
 from ..cpu.rows import exp_sums, map_row
 from ..cpu.run import Kernel, launch
@@ -21,6 +23,13 @@ from ..cpu.wide_backward import (
     likely_of_blocks,
     shifted_dots_of_blocks,
     sums_of_row,
+)
+from ..cpu.wide_labels import (
+    OF_ROW,
+    gradients_of_blocks,
+    labels_of_rows,
+    losses_of_rows,
+    maxima_and_sums_of_blocks,
 )
 from ..cpu.wide_rows import (
     LINE,
@@ -66,11 +75,16 @@ def in_turns(*kernels: Kernel) -> Plan:
 
 def take_turns(x: Array, *arrays: Array, kernels: tuple[Kernel, ...]) -> Array:
     """Launch them; the lines in which they have told each other of the blocks."""
-    n_blocks = x.shape[0] * blocks_in(x.shape[1])
-    lines = np.empty((n_blocks, LINE))
+    lines = lines_of(x)
+    key = tuple(a.dtype.char for a in (x, *arrays))
     for kernel in kernels:
-        launch(kernel, x.dtype.char, n_blocks, x.size, 1, x, *arrays, lines)
+        launch(kernel, key, len(lines), x.size, 1, x, *arrays, lines)
     return lines
+
+
+def lines_of(x: Array) -> Array:
+    """A line for each block."""
+    return np.empty((x.shape[0] * blocks_in(x.shape[1]), LINE))
 
 
 def with_maximum(finish: Callable[..., Any]) -> Callable[..., tuple[Number, ...]]:
@@ -82,7 +96,8 @@ def with_maximum(finish: Callable[..., Any]) -> Callable[..., tuple[Number, ...]
     return numbers
 
 
-_totals = maxima_of_blocks, sums_of_blocks(without_exps(exp_sums))
+_exps, _sums = sums_of_blocks(exp_sums), sums_of_blocks(without_exps(exp_sums))
+_totals = maxima_of_blocks, _sums
 _quick_totals = maxima_of_blocks, sums_of_blocks(without_exps(quick_exp_sums))
 _logsumexps = total_to_number(logsumexp_of_total)
 
@@ -93,11 +108,36 @@ def logsumexp_plan(x: Array, y: Array) -> None:
     launch(_logsumexps, x.dtype.char, x.shape[0], 0, 1, x, y, lines)
 
 
+def label_loss_plan(
+    x: Array, labels: Array, class_weight: Array, ignore: int, has_ignore: bool, bad_is_nan: bool,
+    smoothing: Array | None, sample_weight: Array, denominator: float, dloss: Array, losses: Array,
+    sums: Array, dx: Array | None, block: int, _softcap: None, _temperature: None, z: float | None,
+) -> None:  # fmt: skip
+    """What `label_blocks` computes of logits that nothing changes."""
+    char = x.dtype.char
+    of_rows, lines = np.empty((x.shape[0], OF_ROW)), lines_of(x)
+
+    def turn(kernel: Kernel, key: Any, *arguments: Any) -> None:
+        launch(kernel, (char, *key), len(lines), x.size, 1, *arguments, lines)
+
+    given = labels, class_weight, ignore, has_ignore, bad_is_nan, sample_weight, dloss
+    key = char, labels.dtype.char, dloss.dtype.char
+    launch(labels_of_rows, key, x.shape[0], 0, 1, x, *given, of_rows)
+    turn(maxima_of_blocks if smoothing is None else maxima_and_sums_of_blocks, char, x, x)
+    e = x
+    if dx is not None:
+        e = dx if dx.itemsize > 2 else np.empty(x.shape, computed_in(x.dtype))
+    turn(_sums if dx is None else _exps, e.dtype.char, x, e)
+    options = smoothing is None, z is None
+    rest = smoothing, losses, sums, block, z, of_rows, lines
+    launch(losses_of_rows, (char, *options), len(sums), 0, 1, x, *rest)
+    if dx is not None:
+        turn(gradients_of_blocks, options, e, dx, smoothing, denominator, z, of_rows)
+
+
 PLANS: dict[Kernel, Plan] = {
     softmax_rows: in_turns(
-        maxima_of_blocks,
-        sums_of_blocks(exp_sums),
-        apply_to_blocks(reciprocal_of_row, scale_in_place),
+        maxima_of_blocks, _exps, apply_to_blocks(reciprocal_of_row, scale_in_place)
     ),
     # (To compute exponentials again takes less than to keep them in float32.)
     softmax_rows_of_16_bits: in_turns(
@@ -114,6 +154,7 @@ PLANS: dict[Kernel, Plan] = {
     softmax_backward_rows: in_turns(
         dots_of_blocks, shifted_dots_of_blocks, apply_to_two(dot_of_row, softmax_backward_formula)
     ),
+    label_blocks: label_loss_plan,
     log_softmax_backward_rows: in_turns(
         likely_of_blocks, apply_to_two(sums_of_row, log_softmax_backward_formula)
     ),

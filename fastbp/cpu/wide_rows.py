@@ -34,7 +34,7 @@ def blocks_in(n: int) -> int:
 def are_better_shared(n_rows: int, threads: int) -> bool:
     """Whether threads that took whole rows would have nothing to do for a quarter of the time."""
     rounds = -(-n_rows // threads)
-    return 4 * n_rows <= 3 * rounds * threads
+    return 0 < 4 * n_rows <= 3 * rounds * threads
 
 
 def maxima_of_blocks(first: int, last: int, x: Any, _y: Any, numbers: Any) -> None:

@@ -4,6 +4,7 @@ Where a row is shared depends on how many threads there are; these tests say how
 be, as a range for each of them is all that a kernel sees.
 """
 
+import importlib
 from functools import partial
 
 import numpy as np
@@ -61,10 +62,6 @@ def check(call, threads, numbers=(2, 3, 7)):
     return expected
 
 
-def as_labels(shape):
-    return np.arange(shape[0]) * 77_777 % shape[1]
-
-
 def inputs_of(name, shape, dtype):
     """Arguments by name, by whose dtype the operation computes."""
     rng = np.random.default_rng(list(shape))
@@ -115,6 +112,18 @@ def test_options_of_losses(dtype, threads):
         threads(2)
         fastbp.softmax_cross_entropy_with_grad(in_place, y, out=in_place, **options)
         assert_same_bits(in_place, gradient)
+
+
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.3}], ids=["", "smoothing"])
+def test_sums_of_blocks_are_added_in_the_same_order(options, threads, monkeypatch):
+    """In float64, before float32 hides it: the label is nearly certain, its loss a small sum."""
+    losses = importlib.import_module("fastbp.ops.softmax_cross_entropy")
+    monkeypatch.setattr(losses, "reduced", lambda sums, _: sums.copy())
+    for seed in range(5):
+        x = np.random.default_rng(seed).normal(0, 5, (1, 12 * BLOCK)).astype(np.float32)
+        x[0, 0] = 30.0  # (Exponentials of one size would be summed exactly, in any order.)
+        sums = check(partial(fastbp.softmax_cross_entropy, x, [0], **options), threads)
+        assert sums.dtype == np.float64
 
 
 def test_options_that_change_the_logits_are_for_whole_rows(threads):

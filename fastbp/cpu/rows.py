@@ -22,6 +22,7 @@ from ..formulas.softmax import (
     scaled,
     scaled_in_two_steps,
     shifted,
+    sums_without_and_with,
     unbiased,
 )
 from .vectors import (
@@ -328,18 +329,23 @@ def dot_sums(dy: Pointer, y: Pointer, n: int) -> tuple[Number, Number, float, fl
     return largest, c, *sum_across(y, s, s_lo, c), *sum_across(y, u, u_lo, c)
 
 
-def likely_and_others(dy: Pointer, y: Pointer, n: int) -> tuple[float, float, float]:
-    """Σ dy over the column where exp(y) > 1/2, if there is one, and over the others, as a pair."""
+def sums_of_log_softmax(dy: Pointer, y: Pointer, n: int) -> tuple[Number, Number]:
+    """Σ dy, without the likely column if there is one, and with it."""
+    return sums_without_and_with(*likely_and_others(dy, y, n), number(y, 0))
+
+
+def sums_of_long_log_softmax(dy: Pointer, y: Pointer, n: int) -> tuple[Number, Number]:
+    """The same block by block."""
     likely = others = others_lo = sum_zero(y)
     for j in range(0, n, BLOCK):
-        found, more, more_lo = likely_sums(at(dy, j), at(y, j), min(n - j, BLOCK))
+        found, more, more_lo = likely_and_others(at(dy, j), at(y, j), min(n - j, BLOCK))
         likely += found
         others, others_lo = add_pairs(others, others_lo, more, more_lo, number(y, 0))
-    return likely, others, others_lo
+    return sums_without_and_with(likely, others, others_lo, number(y, 0))
 
 
-def likely_sums(dy: Pointer, y: Pointer, n: int) -> tuple[float, float, float]:
-    """The same of a block of columns."""
+def likely_and_others(dy: Pointer, y: Pointer, n: int) -> tuple[float, float, float]:
+    """Σ dy over the column where exp(y) > 1/2, if there is one, and over the others, as a pair."""
     width = lanes(y)
     zero = splat(y, 0)
     likely = zero

@@ -10,7 +10,7 @@ from .rows import (
     INF,
     dot_sums,
     is_streamed,
-    likely_sums,
+    likely_and_others,
     map_two_rows,
     shifted_dot,
     stream_two_rows,
@@ -74,18 +74,18 @@ def dot_of_row(y: Pointer, lines: Pointer, blocks: int) -> tuple[Number, Number,
 
 
 def likely_of_blocks(first: int, last: int, dy: Any, y: Any, _dx: Any, numbers: Any) -> None:
-    """Kernel of `likely_sums`."""
+    """Kernel of `likely_and_others`."""
     n = y.shape[1]
     blocks = blocks_in(n)
     for b in range(first, last):
         i, j = b // blocks, b % blocks * BLOCK
-        numbers[b, LIKELY], numbers[b, OTHERS], numbers[b, OTHERS_LO] = likely_sums(
+        numbers[b, LIKELY], numbers[b, OTHERS], numbers[b, OTHERS_LO] = likely_and_others(
             at(row(dy, i), j), at(row(y, i), j), min(n - j, BLOCK)
         )
 
 
 def sums_of_row(y: Pointer, lines: Pointer, blocks: int) -> tuple[Number, Number]:
-    """Σ dy, without the likely column if there is one, and with it; see `likely_and_others`."""
+    """What `sums_of_long_log_softmax` gives."""
     likely = others = others_lo = sum_zero(y)
     for b in range(blocks):
         likely += lines[b * LINE + LIKELY]

@@ -30,14 +30,15 @@ from ..cpu.row_kernels import (
 from ..cpu.rows import (
     dot_by_maximum,
     exp_total,
-    likely_and_others,
     map_row,
     row_max,
     scale,
     shifted_dot,
+    sums_of_log_softmax,
+    sums_of_long_log_softmax,
     value_at_max,
 )
-from ..cpu.vectors import Number, Pointer, number
+from ..cpu.vectors import Number, Pointer
 from ..cuda.arrays import is_on_device
 from ..elementary import INFINITY, Pair, narrowed, split
 from ..formulas.softmax import (
@@ -50,7 +51,6 @@ from ..formulas.softmax import (
     reciprocal_of_total,
     softmax as softmax_formula,
     softmax_backward as softmax_backward_formula,
-    sums_without_and_with,
     unbiased,
 )
 from .calls import (
@@ -306,13 +306,8 @@ def log_softmax_backward(
     return map_rows_of_two(log_softmax_backward_rows, dy, y, axis, out)
 
 
-def sums_of_log_softmax(dy: Pointer, y: Pointer, n: int) -> Pair:
-    """Σ dy, without the likely column if there is one, and with it."""
-    return sums_without_and_with(*likely_and_others(dy, y, n), number(y, 0))
-
-
 log_softmax_backward_rows = each_two_rows(
-    sums_of_log_softmax, sums_of_log_softmax, log_softmax_backward_formula
+    sums_of_log_softmax, sums_of_long_log_softmax, log_softmax_backward_formula
 )
 
 

@@ -147,6 +147,14 @@ def test_a_second_traversal_of_rows_far_from_their_largest(threads):
     np.testing.assert_allclose(dx[2, 9], y[2, 9], rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_exponentials_that_are_kept_or_computed_again(dtype, threads, monkeypatch):
+    x = np.random.default_rng(8).normal(size=(1, WIDE + 9)).astype(half(dtype))
+    kept = check(partial(fastbp.softmax, x), threads)
+    monkeypatch.setattr(wide_rows, "MOST_KEPT", x.size)
+    assert_same_bits(check(partial(fastbp.softmax, x), threads), kept)
+
+
 # special values -----------------------------------------------------------------------------------
 
 

@@ -45,6 +45,7 @@ from ..formulas.softmax import (
     log_softmax as log_softmax_formula,
     log_softmax_backward as log_softmax_backward_formula,
     log_softmax_quickly,
+    scaled_quickly,
     softmax_backward as softmax_backward_formula,
     softmax_quickly,
 )
@@ -62,6 +63,9 @@ from .softmax import (
 )
 
 Plan = Callable[..., None]
+
+# So many float32 the system gives out afresh, page by page, each time they are asked for.
+MOST_KEPT = 1 << 22
 
 
 def in_turns(*kernels: Kernel) -> Plan:
@@ -108,6 +112,24 @@ def logsumexp_plan(x: Array, y: Array) -> None:
     launch(_logsumexps, x.dtype.char, x.shape[0], 0, 1, x, y, lines)
 
 
+_softmax_again = in_turns(
+    *_quick_totals, apply_to_blocks(with_maximum(quick_reciprocal), map_row(softmax_quickly))
+)
+_quick_exps = sums_of_blocks(quick_exp_sums)
+_scale_quickly = apply_to_blocks(quick_reciprocal, map_row(scaled_quickly))
+
+
+def softmax_of_16_bits_plan(x: Array, y: Array) -> None:
+    """Exponentials are kept in float32, or computed again where new memory would take longer."""
+    if x.size >= MOST_KEPT:
+        _softmax_again(x, y)
+        return
+    lines, e = lines_of(x), np.empty(x.shape, np.float32)
+    for kernel, *arrays in (maxima_of_blocks, x, x), (_quick_exps, x, e), (_scale_quickly, e, y):
+        key = tuple(a.dtype.char for a in arrays)
+        launch(kernel, key, len(lines), x.size, 1, *arrays, lines)
+
+
 def label_loss_plan(
     x: Array, labels: Array, class_weight: Array, ignore: int, has_ignore: bool, bad_is_nan: bool,
     smoothing: Array | None, sample_weight: Array, denominator: float, dloss: Array, losses: Array,
@@ -139,11 +161,7 @@ PLANS: dict[Kernel, Plan] = {
     softmax_rows: in_turns(
         maxima_of_blocks, _exps, apply_to_blocks(reciprocal_of_row, scale_in_place)
     ),
-    # (To compute exponentials again takes less than to keep them in float32.)
-    softmax_rows_of_16_bits: in_turns(
-        *_quick_totals,
-        apply_to_blocks(with_maximum(quick_reciprocal), map_row(softmax_quickly)),
-    ),
+    softmax_rows_of_16_bits: softmax_of_16_bits_plan,
     log_softmax_rows: in_turns(
         *_totals, apply_to_blocks(with_maximum(log_of_row), map_row(log_softmax_formula))
     ),

@@ -35,6 +35,7 @@ from .row_kernels import (
 )
 from .row_losses import BAD, NAN, Array, alone, label_to_use, transform, transform_backward
 from .rows import (
+    BLOCK,
     INF,
     exp_total,
     fill,
@@ -229,6 +230,16 @@ def max_and_sum(x: Pointer, n: int, smoothing: Pointer) -> tuple[Number, Number,
     """The largest of n logits, NaN left out, and under smoothing their sum: a pair."""
     if smoothing is None:
         return row_max(x, n), sum_zero(x), sum_zero(x)
+    m, s, s_lo = max_and_sum_of_block(x, min(n, BLOCK))
+    for j in range(BLOCK, n, BLOCK):
+        found, more, more_lo = max_and_sum_of_block(at(x, j), min(n - j, BLOCK))
+        m = larger(found, m)
+        s, s_lo = add_pairs(s, s_lo, more, more_lo, m)
+    return m, s, s_lo
+
+
+def max_and_sum_of_block(x: Pointer, n: int) -> tuple[Number, Number, Number]:
+    """The largest of n logits and their sum."""
     width = lanes(x)
     a = b = splat(x, -INF)
     s = s_lo = t = t_lo = splat64(x, 0)

@@ -22,6 +22,7 @@ from ..formulas.softmax import (
     scaled,
     scaled_in_two_steps,
     shifted,
+    sums_without_and_with,
     unbiased,
 )
 from .vectors import (
@@ -309,10 +310,30 @@ def value_at_max(x: Pointer, values: Pointer, n: int) -> Number:
 
 
 def dot_by_maximum(dy: Pointer, y: Pointer, n: int) -> tuple[float, float, float]:
-    """(c, Σ y_j (dy_j - c) as a float64 pair), c being what `value_at_max` gives.
+    """(c, Σ y_j (dy_j - c) as a float64 pair), c being dy where y is largest.
 
     In one traversal, as Σ y·dy - c·Σ y; in a second one, if these two are nearly the same.
     """
+    largest, c = number(y, -INF), number(y, 0)
+    s = s_lo = u = u_lo = sum_zero(y)
+    for j in range(0, n, BLOCK):
+        found, of_found, more, more_lo, total, total_lo = dot_sums(
+            at(dy, j), at(y, j), min(n - j, BLOCK)
+        )
+        largest, c = larger_with(found, largest, of_found, c)
+        s, s_lo = add_pairs(s, s_lo, more, more_lo, c)
+        u, u_lo = add_pairs(u, u_lo, total, total_lo, c)
+    dot, dot_lo = shifted(s, s_lo, u, u_lo, c)
+    if not is_precise(dot, c):
+        dot = dot_lo = sum_zero(y)
+        for j in range(0, n, BLOCK):
+            more, more_lo = shifted_dot(at(dy, j), at(y, j), min(n - j, BLOCK), c)
+            dot, dot_lo = add_pairs(dot, dot_lo, more, more_lo, c)
+    return c, dot, dot_lo
+
+
+def dot_sums(dy: Pointer, y: Pointer, n: int) -> tuple[Number, Number, float, float, float, float]:
+    """The largest y and dy there, NaN left out; Σ y·dy and Σ y, as float64 pairs; of a block."""
     width = lanes(y)
     ahead = min(n, PREFETCH)
     a = b = splat(y, -INF)
@@ -341,15 +362,25 @@ def dot_by_maximum(dy: Pointer, y: Pointer, n: int) -> tuple[float, float, float
         u, u_lo = accumulate(u, u_lo, ya)
         j += width
     a, va = larger_with(b, a, vb, va)
-    _, c = value_at_max_across(y, a, va)
+    largest, c = value_at_max_across(y, a, va)
     s, s_lo = add_pairs(s, s_lo, t, t_lo, c)
     u, u_lo = add_pairs(u, u_lo, v, v_lo, c)
-    s, s_lo = sum_across(y, s, s_lo, c)
-    u, u_lo = sum_across(y, u, u_lo, c)
-    dot, dot_lo = shifted(s, s_lo, u, u_lo, c)
-    if not is_precise(dot, c):
-        dot, dot_lo = shifted_dot(dy, y, n, c)
-    return c, dot, dot_lo
+    return largest, c, *sum_across(y, s, s_lo, c), *sum_across(y, u, u_lo, c)
+
+
+def sums_of_log_softmax(dy: Pointer, y: Pointer, n: int) -> tuple[Number, Number]:
+    """Σ dy, without the likely column if there is one, and with it."""
+    return sums_without_and_with(*likely_and_others(dy, y, n), number(y, 0))
+
+
+def sums_of_long_log_softmax(dy: Pointer, y: Pointer, n: int) -> tuple[Number, Number]:
+    """The same block by block."""
+    likely = others = others_lo = sum_zero(y)
+    for j in range(0, n, BLOCK):
+        found, more, more_lo = likely_and_others(at(dy, j), at(y, j), min(n - j, BLOCK))
+        likely += found
+        others, others_lo = add_pairs(others, others_lo, more, more_lo, number(y, 0))
+    return sums_without_and_with(likely, others, others_lo, number(y, 0))
 
 
 def likely_and_others(dy: Pointer, y: Pointer, n: int) -> tuple[float, float, float]:

@@ -204,7 +204,8 @@ def _row(x: types.Type, i: types.Type) -> Any:
 def _at(p: types.Type, j: types.Type) -> Any:
     if p == types.none:
         return signature(p, p, types.intp), lambda *_: None
-    return signature(p, p, types.intp), lambda context, b, p_, j_: b.gep(p_, [j_])
+    step = LANES[p.dtype] if isinstance(p, Columns) else 1
+    return signature(p, p, types.intp), lambda context, b, p_, j_: b.gep(p_, [b.mul(j_, I64(step))])
 
 
 @word(vectors.lanes)

@@ -16,11 +16,13 @@ from ..elementary import (
     Number,
     Pair,
     biased_exp_minus,
+    biased_exp_quickly,
     exp_and_rest,
     fma,
     larger,
     literal,
     log1p_pair,
+    narrowed,
     split,
     times,
     two_sum,
@@ -165,6 +167,11 @@ def exp_scaled(x: Number, m: Number, before: Number, r: Number, r_lo: Number) ->
     return scaled(biased_exp_minus(x, m) * before, r, r_lo)
 
 
+def softmax_quickly(x: Number, m: Number, r: Number, _r_lo: Number) -> Number:
+    """exp(x - m)·r, for results that are rounded to 16 bits."""
+    return biased_exp_quickly(x, m) * r
+
+
 def scaled_quickly(e: Number, r: Number, _r_lo: Number) -> Number:
     """e·r."""
     return e * r
@@ -245,6 +252,12 @@ LOG_HALF = -0.69
 def is_likely(y: Number) -> Number:
     """Whether the probability exp(y) exceeds 1/2."""
     return y > LOG_HALF
+
+
+def sums_without_and_with(likely: Number, others: Number, others_lo: Number, like: Number) -> Pair:
+    """Σ dy without the likely column's, and with it, of the row's own precision."""
+    total, total_lo = add_pairs(others, others_lo, likely, likely * 0.0, like)
+    return narrowed(others + others_lo, like), narrowed(total + total_lo, like)
 
 
 def log_softmax_backward(dy: Number, y: Number, others: Number, total: Number) -> Number:

@@ -1,6 +1,6 @@
 """What public functions do between their checks and their kernel: layouts and results."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -15,8 +15,9 @@ from ..cpu.panels import (
     reduce_panels_where,
     rows_in_panel,
 )
-from ..cpu.run import Kernel, address, address_for, launch, shared_function
+from ..cpu.run import Kernel, address, address_for, launch, shared_function, usable_threads
 from ..cpu.small import map_if_small, map_two_if_small, reduce_if_small
+from ..cpu.wide_rows import WIDE, are_better_shared
 from ..cuda.arrays import is_on_device
 
 Axis = int | tuple[int, ...] | None
@@ -28,6 +29,15 @@ GRAIN = 1024
 # number of axes. By the dtype's number, which no other has: the letter of float16 is that of int1
 # of ml_dtypes, too.
 small: dict[tuple[Any, int, int], tuple[Kernel, int]] = {}
+
+
+def plan_of_wide_rows(kernel: Kernel, x: Array) -> Callable[..., None] | None:
+    """What to call with a kernel's arguments instead, if x has but a few huge rows."""
+    if x.shape[1] < WIDE or not are_better_shared(x.shape[0], usable_threads()):
+        return None
+    from .wide_rows import PLANS  # it imports operations
+
+    return PLANS.get(kernel)
 
 
 @cache
@@ -58,9 +68,14 @@ def map_rows(kernel: Kernel, inputs: dict[str, Array], axis: Axis, out: Array | 
 def launch_rows(kernel: Kernel, in_panels: Kernel, x: Array, *arrays: Array) -> None:
     """kernel(first, last, *arrays) for all rows, x being among the arrays.
 
+    Of a few huge ones the columns are shared among threads, if there is a plan for that.
     If they are panels, in_panels(first, last, address of the kernel, rows at a time, *arrays).
     """
     if x.ndim == 2:
+        plan = plan_of_wide_rows(kernel, x)
+        if plan is not None:
+            plan(*arrays)
+            return
         launch(kernel, x.dtype.char, x.shape[0], x.size, 1, *arrays)
         return
     like = (np.empty((0, 0), a.dtype) if a.ndim == 3 else a for a in arrays)

@@ -30,7 +30,6 @@ from ..cpu.rows import (
     dot_by_maximum,
     exp_sum,
     exp_total,
-    likely_and_others,
     map_row,
     not_kept,
     of_exponentials,
@@ -38,13 +37,14 @@ from ..cpu.rows import (
     row_max,
     scale_row,
     shifted_dot,
+    sums_of_log_softmax,
+    sums_of_long_log_softmax,
     value_at_max,
 )
-from ..cpu.vectors import Number, Pointer, number
+from ..cpu.vectors import Number, Pointer
 from ..cuda.arrays import is_on_device
-from ..elementary import INFINITY, Pair, narrowed, split
+from ..elementary import INFINITY, narrowed, split
 from ..formulas.softmax import (
-    add_pairs,
     log_softmax as log_softmax_formula,
     log_softmax_backward as log_softmax_backward_formula,
     log_softmax_quickly,
@@ -296,16 +296,8 @@ def log_softmax_backward(
     return map_rows_of_two(log_softmax_backward_rows, dy, y, axis, out)
 
 
-def sums_of_log_softmax(dy: Pointer, y: Pointer, n: int) -> Pair:
-    """Σ dy, without the likely column if there is one, and with it."""
-    likely, others, others_lo = likely_and_others(dy, y, n)
-    like = number(y, 0)
-    total, total_lo = add_pairs(others, others_lo, likely, likely * 0.0, like)
-    return narrowed(others + others_lo, like), narrowed(total + total_lo, like)
-
-
 log_softmax_backward_rows = each_two_rows(
-    sums_of_log_softmax, sums_of_log_softmax, log_softmax_backward_formula
+    sums_of_log_softmax, sums_of_long_log_softmax, log_softmax_backward_formula
 )
 
 

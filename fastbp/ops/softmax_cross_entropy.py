@@ -36,7 +36,7 @@ from ..cpu.run import Kernel, address, launch, shared_function
 from ..cpu.small import ONE_BLOCK, label_loss_if_small, target_loss_if_small
 from ..cpu.target_losses import target_blocks
 from ..cuda.arrays import is_on_device
-from .calls import fits, launch_panels
+from .calls import fits, launch_panels, plan_of_wide_rows
 from .row_losses import (
     RowLoss,
     RowOptions,
@@ -400,7 +400,11 @@ def _solve(p: RowLoss, dloss: Array, dlogits: Array | None) -> Any:
     kernel, key, arguments = _kernel(p, dloss, x, probabilities, dx)
     common = (p.sample_weight, denominator, dloss, losses, sums, dx, block, *_transform(p))
     if x.ndim == 2:
-        launch(kernel, key, n_blocks, x.size, 1, *arguments, *common)
+        plan = plan_of_wide_rows(kernel, x) if _transform(p)[1] is None else None
+        if plan is not None:
+            plan(*arguments, *common)
+        else:
+            launch(kernel, key, n_blocks, x.size, 1, *arguments, *common)
     else:
         launch_panels(kernel, _IN_PANELS[kernel], key, n_blocks, losses, *arguments, *common)
     if dlogits is not None and dx is not None:

@@ -50,6 +50,18 @@ def write_row(p: Pointer, y: Matrix, i: int, n: int) -> None:
     """Write what stands on the chip to that row of y."""
 
 
+def read_part(x: Matrix, i: int, start: int, n: int, slot: int) -> Pointer:
+    """As `read_row`, of n columns of row i from `start` on, by a block."""
+
+
+def result_part(p: Pointer, y: Matrix, i: int, start: int) -> Pointer:
+    """As `result_row`, of a part of a row."""
+
+
+def write_part(p: Pointer, y: Matrix, i: int, start: int, n: int) -> None:
+    """As `write_row`, of a part of a row."""
+
+
 def put_number(x: Matrix, numbers: Pointer, i: int, value: float) -> None:
     """numbers[own_row(x, i)] = value, by one thread of the group, if there is such a row."""
 

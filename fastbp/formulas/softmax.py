@@ -21,6 +21,7 @@ from ..elementary import (
     larger,
     literal,
     log1p_pair,
+    narrowed,
     split,
     times,
     two_sum,
@@ -215,6 +216,12 @@ LOG_HALF = -0.69
 def is_likely(y: Number) -> Number:
     """Whether the probability exp(y) exceeds 1/2."""
     return y > LOG_HALF
+
+
+def sums_of_dy(likely: Number, others: Number, others_lo: Number, like: Number) -> Pair:
+    """Σ dy without the likely column, whose dy is `likely` or 0, and with it."""
+    total, total_lo = add_pairs(others, others_lo, likely, likely * 0.0, like)
+    return narrowed(others + others_lo, like), narrowed(total + total_lo, like)
 
 
 def log_softmax_backward(dy: Number, y: Number, others: Number, total: Number) -> Number:

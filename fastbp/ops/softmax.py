@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from ..arrays import Array, put_back, rows_of, rows_to_write, views_of
 from ..checks import as_axes, as_values, like_first, out_or_new, same_shape
-from ..cpu.origins import when_long
+from ..cpu.origins import when_huge, when_long
 from ..cpu.panels import spread_panels
 from ..cpu.quick_rows import quick_softmax_row, quick_total_of_row
 from ..cpu.row_kernels import (
@@ -41,7 +41,6 @@ from ..cpu.vectors import Number, Pointer, number
 from ..cuda.arrays import is_on_device
 from ..elementary import INFINITY, Pair, narrowed, split
 from ..formulas.softmax import (
-    add_pairs,
     log_of_total,
     log_softmax as log_softmax_formula,
     log_softmax_backward as log_softmax_backward_formula,
@@ -51,6 +50,7 @@ from ..formulas.softmax import (
     reciprocal_of_total,
     softmax as softmax_formula,
     softmax_backward as softmax_backward_formula,
+    sums_of_dy,
     unbiased,
 )
 from .calls import (
@@ -201,6 +201,7 @@ def sums_of_long(dy: Pointer, y: Pointer, n: int) -> tuple[Number, Number, Numbe
 
 
 softmax_backward_rows = each_two_rows(sums_of_short, sums_of_long, softmax_backward_formula)
+when_huge(softmax_backward_rows, "dots", softmax_backward_formula)
 
 
 def log_softmax(
@@ -308,15 +309,13 @@ def log_softmax_backward(
 
 def sums_of_log_softmax(dy: Pointer, y: Pointer, n: int) -> Pair:
     """Σ dy, without the likely column if there is one, and with it."""
-    likely, others, others_lo = likely_and_others(dy, y, n)
-    like = number(y, 0)
-    total, total_lo = add_pairs(others, others_lo, likely, likely * 0.0, like)
-    return narrowed(others + others_lo, like), narrowed(total + total_lo, like)
+    return sums_of_dy(*likely_and_others(dy, y, n), number(y, 0))
 
 
 log_softmax_backward_rows = each_two_rows(
     sums_of_log_softmax, sums_of_log_softmax, log_softmax_backward_formula
 )
+when_huge(log_softmax_backward_rows, "likely_sums", sums_of_dy, log_softmax_backward_formula)
 
 
 def logsumexp(
@@ -376,6 +375,7 @@ def logsumexp_row(x: Pointer, n: int) -> Number:
 
 
 logsumexp_rows = each_row_to_number(logsumexp_row)
+when_huge(logsumexp_rows, "number_of_totals", total_of_row, logsumexp_formula)
 logsumexp_rows_where = each_row_to_number_where(logsumexp_row)
 
 

@@ -1,0 +1,84 @@
+"""What is launched for huge rows, which blocks share; see `ranges`."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from ..cpu.origins import origins, origins_when_huge, origins_when_long
+from . import driver, run
+from .arrays import View
+from .layouts import room
+from .ranges import HUGE, THREADS, WAYS, WIDTH, Two, each_range_with_two_numbers, ranges, totals
+from .run import BLOCK, CHIP, LONG, Launch, Numbers, Place, Regime, Rows
+from .staging import SCRATCH, room_for
+
+Kernel = Callable[..., Any]
+
+
+@cache
+def ways_of(kernel: Kernel) -> Two | None:
+    """What a GPU runs for a CPU's kernel, where several blocks share a row; None if they cannot."""
+    if kernel in origins_when_huge:
+        made_of = origins_when_huge[kernel]
+        return WAYS[made_of.factory](*made_of.given)
+    made_of = origins_when_long.get(kernel, origins[kernel])
+    return totals(*made_of.given) if made_of.factory == "each_row_in_groups" else None
+
+
+@cache
+def with_two_numbers(kernel: Kernel) -> Kernel:
+    """The same of a kernel that needs nothing of a row but two numbers."""
+    return each_range_with_two_numbers(*origins[kernel].given)
+
+
+def launch_huge(
+    kernel: Kernel, dtype: str, place: Place, x: View, rows: list[Rows], result: Rows | Numbers
+) -> bool:
+    """Launch what a GPU runs for a CPU's kernel; False if its rows cannot be shared or are short.
+
+    `result` is the rows or numbers that it writes.
+    """
+    first = rows[0]
+    if first.columns < HUGE:
+        return False
+    ways = ways_of(kernel)
+    if ways is None:
+        return False
+    reduce, how_many, finish = ways
+    left = room_for_numbers(first, how_many, dtype, x, place)
+    arguments = (*rows, WIDTH, Numbers(left.address, left.dtype))
+    regime, shape = geometry(place, first, len(rows), dtype)
+    run.execute(reduce, regime, shape, THREADS, place, arguments)
+    if type(result) is Numbers:
+        shape = shape._replace(blocks=first.rows)
+    run.execute(finish, regime, shape, THREADS, place, (*arguments, result))
+    return True
+
+
+def launch_huge_with_two_numbers(
+    kernel: Kernel, dtype: str, place: Place, numbers: list[Numbers], rows: Rows, result: Rows
+) -> bool:
+    """The same of such a kernel, in one launch."""
+    if rows.columns < HUGE:
+        return False
+    regime, shape = geometry(place, rows, 1, dtype)
+    arguments = (*numbers, rows, WIDTH, result)
+    run.execute(with_two_numbers(kernel), regime, shape, THREADS, place, arguments)
+    return True
+
+
+def room_for_numbers(rows: Rows, how_many: int, dtype: str, like: View, place: Place) -> View:
+    """For what all ranges leave, so many numbers each."""
+    n = rows.rows * ranges(rows.columns, WIDTH) * how_many
+    return room((n,), run.computed(dtype), like, place)
+
+
+def geometry(place: Place, rows: Rows, slots: int, dtype: str) -> tuple[Regime, Launch]:
+    """A block for each range; they come to the chip if it has room for two blocks' at least.
+
+    That changes no bits: a block goes along them in the same order, wherever they are.
+    """
+    chip = SCRATCH + slots * room_for(WIDTH) * run.itemsize(dtype)
+    staged = 2 * chip <= max(CHIP, driver.device(place.device).chip)
+    blocks = min(rows.rows * ranges(rows.columns, WIDTH), 2**31 - 1)
+    return BLOCK if staged else LONG, Launch(blocks, THREADS, chip if staged else SCRATCH)

@@ -30,7 +30,7 @@ from gpu_recorder import (
 )
 
 import fastbp
-from fastbp.cuda import compiler, driver, elementwise, run
+from fastbp.cuda import compiler, driver, elementwise, ranges, run
 from fastbp.cuda.run import BLOCK, TILE, WARP
 
 DEVICES = {
@@ -84,6 +84,17 @@ MOST_REGISTERS = {
     "fastbp_bad_fractions": (40, 40, 40),
     "fastbp_first_bad": (56, 56, 56),
     "fastbp_sigmoid_grad_hess_elements": (48, 56, 56),
+    "fastbp_each_range_total_of_row": (64, 104, 64),
+    "fastbp_each_range_quick_total_of_row": (0, 0, 64),
+    "fastbp_each_range_mapped_mapped_softmax_join_reciprocal_of_row": (64, 96, 64),
+    "fastbp_each_range_mapped_mapped_log_softmax_join_log_of_row": (64, 96, 64),
+    "fastbp_each_range_mapped_mapped_log_softmax_quickly_join_log_of_row": (0, 0, 64),
+    "fastbp_joined_to_number_logsumexp_join_totals": (48, 96, 48),
+    "fastbp_each_range_of_two_6_leave_6_dot_of_range": (64, 96, 64),
+    "fastbp_each_range_of_two_mapped_mapped_softmax_backward_6_join_dots": (64, 96, 64),
+    "fastbp_each_range_of_two_3_leave_3_likely_and_others": (56, 72, 56),
+    "fastbp_each_range_of_two_mapped_mapped_log_softmax_backward_3_join_sums_of_dy": (56, 72, 56),
+    "fastbp_each_range_with_two_numbers_mapped_logsumexp_backward": (64, 96, 64),
     "fastbp_each_row_where_softmax_row_0": (64, 120, 64),
     "fastbp_each_long_row_where_softmax_row_0": (64, 112, 64),
     "fastbp_each_row_where_log_softmax_row_inf": (72, 104, 72),
@@ -94,7 +105,7 @@ MOST_REGISTERS = {
 # fmt: on
 
 # Kernels that read a number of a row at most, and fill the row of the result.
-NEVER_ON_THE_CHIP = {"label_gradients"}
+NEVER_ON_THE_CHIP = {"label_gradients", "joined_to_number"}
 
 # What the other architectures are tried with.
 OF_FEW = [
@@ -103,6 +114,9 @@ OF_FEW = [
     ("logsumexp", "float64", 7),
     ("sigmoid_backward[x]", "bfloat16", 7),
     ("softmax_cross_entropy_with_grad[labels]", "float32", 2000),
+    ("softmax", "float32", 70_000),
+    ("softmax_backward", "float16", 70_000),
+    ("log_softmax_backward", "float64", 70_000),
 ]
 
 
@@ -207,7 +221,8 @@ def wide_arrays(launched):
     """
     if launched.kernel.__module__ == elementwise.__name__:
         return sum(isinstance(a, run.Numbers) for a in launched.arguments)
-    if launched.regime not in {WARP, BLOCK} or launched.kernel.__name__ in NEVER_ON_THE_CHIP:
+    made_by = launched.kernel.__qualname__.partition(".")[0]
+    if launched.regime not in {WARP, BLOCK} or made_by in NEVER_ON_THE_CHIP:
         return 0
     matrices = [a for a in launched.arguments if isinstance(a, run.Rows) and a.dtype != "uint8"]
     return sum(a.columns == matrices[0].columns for a in matrices)
@@ -293,8 +308,10 @@ def test_what_works_on_cpus_alone_says_so(name):
 
 def test_the_lengths_meet_every_way_of_sharing_rows():
     for dtype in DTYPES:
-        names = [launches_of("softmax", dtype, n)[0].regime.name for n in COLUMNS]
+        names = [launches_of("softmax", dtype, n)[0].regime.name for n in COLUMNS[:4]]
         assert names == [regime.name for regime in run.REGIMES]
+        shared = launches_of("softmax", dtype, COLUMNS[4])
+        assert [launched.kernel.__module__ for launched in shared] == [ranges.__name__] * 2
 
 
 # the formulas are computed as they are written ----------------------------------------------------

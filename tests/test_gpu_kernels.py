@@ -302,7 +302,7 @@ def only(word, *kept):
     [
         (staging.copy_in, "wait", [0]),
         (staging.copy_in, "wait", [1]),
-        (staging.write_row_of_group, "wait", []),
+        (staging.copy_out, "wait", []),
     ],
     ids=["after a copy", "before a copy", "before a row is written"],
 )

@@ -1,11 +1,13 @@
 """Huge rows on an imitated GPU, which blocks share by ranges of columns."""
 
 import functools
+from importlib import import_module
 
+import gpu_imitation
 import numpy as np
 import pytest
 from gpu_imitation import Array, imitate
-from gpu_threads import RaceError
+from gpu_threads import OutOfBoundsError, RaceError
 from gpu_words import simulated
 from halves import assert_same_bits, half
 from test_gpu_kernels import PROMISES, only, rebuilt
@@ -15,8 +17,10 @@ from fastbp.cuda import driver, range_calls, ranges, run, staging
 from fastbp.testing import OPS, Arguments
 from fastbp.testing.errors import ulps
 
+softmax_page = import_module("fastbp.ops.softmax")  # the page, not the function
+
 inf, nan = np.inf, np.nan
-WIDTH, HUGE = 96, 100  # here
+WIDTH, HUGE = 70, 72  # here
 NAMES = [
     "softmax", "log_softmax", "logsumexp", "softmax_backward", "log_softmax_backward",
     "logsumexp_backward",
@@ -48,10 +52,9 @@ def on_chip(monkeypatch, staged):
     monkeypatch.setattr(range_calls, "CHIP", 0)
 
 
-def computed(name, values, out=None):
+def computed(name, values):
     """The result of an operation on the imitated GPU."""
-    arguments = rebuilt(name, [Array(v) for v in values])
-    return OPS[name].call(arguments).values if out is None else None
+    return OPS[name].call(rebuilt(name, [Array(v) for v in values])).values
 
 
 def given(name, shape, dtype, seed):
@@ -66,7 +69,7 @@ def assert_right(name, values, result):
     assert OPS[name].measure(rebuilt(name, values), result) <= promise
 
 
-COLUMNS = (HUGE, 2 * WIDTH, 2 * WIDTH + 1, 7 * WIDTH - 1)
+COLUMNS = (HUGE, 2 * WIDTH, 2 * WIDTH + 1, 4 * WIDTH - 1)
 
 
 @pytest.mark.parametrize("staged", [True, False], ids=["on the chip", "where they are"])
@@ -81,4 +84,214 @@ def test_ranges(name, dtype, staged, launched, monkeypatch):
         assert_right(name, values, result)
         assert {regime for _, regime, _ in launched} == {"block" if staged else "long"}
         per_row = -(-columns // WIDTH)
-        assert [blocks for *_, blocks in launched][0] == 3 * per_row
+        assert {blocks for *_, blocks in launched[:1]} == {3 * per_row}
+
+
+# the same bits ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_row_has_the_same_bits_wherever_it_is(name, launched, monkeypatch):
+    values = given(name, (3, 5 * WIDTH + 7), "float32", seed=1)
+    on_chip(monkeypatch, True)
+    together = computed(name, values)
+    on_chip(monkeypatch, False)
+    assert_same_bits(computed(name, values), together)
+    on_chip(monkeypatch, True)
+    for i in range(3):
+        alone = [v[i : i + 1] for v in values]
+        assert_same_bits(computed(name, alone), together[i : i + 1])
+    apart = [np.ascontiguousarray(np.insert(v, v.shape[-1], 0, axis=-1)) for v in values]
+    if name != "logsumexp_backward":  # of numbers of rows, too
+        moved = [Array(v) for v in apart]
+        for v in moved:
+            v.values = v.values[..., :-1]
+        result = OPS[name].call(rebuilt(name, moved)).values
+        assert_same_bits(result, together)
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+@pytest.mark.parametrize("name", NAMES)
+def test_blocks_may_have_several_ranges(name, blocks, launched, monkeypatch):
+    execute = run.execute
+
+    def with_fewer(kernel, regime, shape, *rest):
+        execute(kernel, regime, shape._replace(blocks=blocks), *rest)
+
+    values = given(name, (2, 3 * WIDTH + 1), "float32", seed=2)
+    expected = computed(name, values)
+    monkeypatch.setattr(run, "execute", with_fewer)
+    assert_same_bits(computed(name, values), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith("logsumexp")])
+def test_in_place(name, dtype, launched):
+    values = given(name, (2, 3 * WIDTH + 1), dtype, seed=3)
+    expected = computed(name, values)
+    arrays = [Array(v) for v in values]
+    function = getattr(fastbp, name)
+    assert function(*arrays, out=arrays[0]) is arrays[0]
+    assert_same_bits(arrays[0].values, expected)
+
+
+@pytest.mark.parametrize("name", ["log_softmax", "softmax_backward", "log_softmax_backward"])
+def test_more_ranges_than_threads(name, launched, monkeypatch):
+    """Four for each of a block's 32 threads, and some."""
+    monkeypatch.setattr(range_calls, "WIDTH", 3)
+    monkeypatch.setitem(gpu_imitation.FEWER_THREADS, "block", 32)
+    values = given(name, (1, 3 * 140 + 2), "float32", seed=4)
+    assert_right(name, values, computed(name, values))
+
+
+# hard rows ----------------------------------------------------------------------------------------
+
+
+@functools.cache
+def hard_rows(dtype):
+    """Rows whose ranges differ; a few with more than one thing in a range."""
+    most = {"float16": 65504, "bfloat16": 3.3e38, "float32": 3e38, "float64": 1.7e308}[dtype]
+    columns = 4 * WIDTH + 1
+    x = np.resize(np.random.default_rng(5).standard_normal((1, columns)), (16, columns))
+    ranges_ = [slice(k * WIDTH, (k + 1) * WIDTH) for k in range(5)]
+    first, second, third, _, last = ranges_
+    x[0, second] = -inf
+    x[1, second], x[1, WIDTH + 3] = -inf, nan
+    x[2, last] = nan
+    x[3, third] = -inf
+    x[3, last] = -inf
+    x[4] = -inf
+    x[5] = -inf
+    x[5, last] = 3
+    x[6, 0] = inf
+    x[7, 0], x[7, last] = inf, nan
+    x[8, 3], x[8, 2 * WIDTH], x[8, last] = most, most, -most
+    x[9] = most
+    x[10, third] = 7  # one of many equal maxima, in two ranges
+    x[10, 1] = 7
+    x[11, first] += 88  # what the others add is subnormal, one by one
+    x[12, first] += 60
+    x[13] = -200.0
+    x[13, last] = 0
+    x[14, second] -= 103.5
+    x[15] *= 1e-3
+    with np.errstate(over="ignore"):
+        return x.astype(half(dtype))
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+@dtypes
+def test_hard_rows(name, dtype, launched):
+    x = hard_rows(dtype)
+    result = computed(name, [x])
+    exact = OPS[name].exact(Arguments((x,)))
+    error = ulps(result, exact, np.fmax(np.abs(exact), 1) if name == "logsumexp" else None)
+    assert np.max(error) <= 2
+
+
+@pytest.mark.parametrize("name", ["softmax_backward", "log_softmax_backward"])
+def test_a_bad_row_reaches_no_other(name, launched):
+    dy, y = given(name, (5, 2 * WIDTH + 1), "float32", seed=6)
+    expected = computed(name, [dy, y])
+    dy[1, 2], y[3] = nan, nan
+    result = computed(name, [dy, y])
+    assert np.all(np.isnan(result[[1, 3]]))
+    assert_same_bits(result[[0, 2, 4]], expected[[0, 2, 4]])
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e6])
+def test_gradients_whose_largest_probabilities_are_far_apart(scale, launched):
+    """Every range shifts by another number, and most of what they add cancels."""
+    rng = np.random.default_rng(7)
+    y = rng.random((4, 4 * WIDTH + 5)).astype(np.float32)
+    y[1, WIDTH:] *= 1e-6
+    y[2, :] = 1e-12
+    y[2, -1] = 1
+    y[3] = 1
+    y /= y.sum(1, keepdims=True, dtype=np.float64)
+    dy = rng.standard_normal(y.shape).astype(np.float32) + np.float32(scale)
+    for k in range(4):  # where y is largest, dy is another one
+        at = y[0, k * WIDTH : (k + 1) * WIDTH].argmax() + k * WIDTH
+        dy[0, at] *= 1000
+    values = [dy, y.astype(np.float32)]
+    assert_right("softmax_backward", values, computed("softmax_backward", values))
+
+
+def test_the_likely_column_may_be_in_any_range(launched):
+    x = np.zeros((5, 4 * WIDTH + 1), np.float32)
+    x[range(5), np.arange(5) * WIDTH] = 30, 20, 12, 7, 9
+    y = fastbp.log_softmax(x)
+    dy = np.random.default_rng(8).standard_normal(x.shape).astype(np.float32)
+    values = [dy, y]
+    assert_right("log_softmax_backward", values, computed("log_softmax_backward", values))
+
+
+# which rows are shared ----------------------------------------------------------------------------
+
+
+def test_shorter_rows_are_not_shared(launched, monkeypatch):
+    for columns, kernels in ((HUGE - 1, 1), (HUGE, 2)):
+        launched.clear()
+        fastbp.softmax(Array(np.zeros((2, columns), np.float32)))
+        assert len(launched) == kernels
+    launched.clear()
+    monkeypatch.setattr(run, "regime_on", lambda *_: run.LONG)
+    mask = Array(np.ones((2, HUGE), bool))
+    fastbp.softmax(Array(np.zeros((2, HUGE), np.float32)), where=mask)
+    assert len(launched) == 1
+    launched.clear()
+    assert fastbp.softmax(Array(np.zeros((0, HUGE), np.float32))).shape == (0, HUGE)
+    assert not launched
+
+
+def test_no_gpu_has_room_for_a_huge_row():
+    assert run.regime_of(ranges.HUGE, 1, "float32", 256 * 1024) is run.LONG
+
+
+# mistakes are found -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kept", [[0], [1]], ids=["after a copy", "before a copy"])
+def test_nobody_may_forget_to_wait(kept, launched, monkeypatch):
+    names = simulated(staging.copy_in).__globals__
+    monkeypatch.setitem(names, "wait", only(names["wait"], *kept))
+    execute = run.execute
+    monkeypatch.setattr(
+        run, "execute", lambda k, r, shape, *rest: execute(k, r, shape._replace(blocks=1), *rest)
+    )
+    with pytest.raises(RaceError):
+        computed("softmax", given("softmax", (1, 3 * WIDTH), "float32", seed=9))
+
+
+def planted(monkeypatch, function, name, other):
+    """In the simulator, the function uses another one of that name."""
+    monkeypatch.setitem(simulated(function).__globals__, name, other)
+
+
+@pytest.mark.parametrize("which", [0, 2], ids=["reduced", "mapped"])
+def test_a_range_ends_with_its_row(which, launched, monkeypatch):
+    kernel = range_calls.ways_of(softmax_page.softmax_rows)[which]
+    planted(monkeypatch, kernel, "min", lambda width, _rest: width)
+    with pytest.raises(OutOfBoundsError):
+        computed("softmax", given("softmax", (1, 2 * WIDTH + 1), "float32", seed=10))
+
+
+def test_one_thread_leaves_what_a_range_has(launched, monkeypatch):
+    planted(monkeypatch, ranges.leave_3, "thread", lambda: 0)
+    with pytest.raises(RaceError):
+        computed("softmax", given("softmax", (1, 2 * WIDTH), "float32", seed=11))
+
+
+@pytest.mark.parametrize(
+    ("name", "joining", "formula", "forgets"),
+    [
+        ("softmax", ranges.join_totals, "rescaled_total", lambda _of, s, s_lo, _m: (s, s_lo)),
+        ("softmax_backward", ranges.join_dots, "shifted_to", lambda dot, lo, *_rest: (dot, lo)),
+    ],
+    ids=["maxima", "shifts"],
+)
+def test_ranges_are_brought_together(name, joining, formula, forgets, launched, monkeypatch):
+    planted(monkeypatch, joining, formula, forgets)
+    values = given(name, (1, 3 * WIDTH), "float32", seed=12)
+    result = computed(name, values)
+    assert OPS[name].measure(rebuilt(name, values), result) > 100

@@ -47,11 +47,11 @@ def launch_huge(
     reduce, how_many, finish = ways
     left = room_for_numbers(first, how_many, dtype, x, place)
     arguments = (*rows, WIDTH, Numbers(left.address, left.dtype))
-    regime, shape = geometry(place, first, len(rows), dtype)
-    run.execute(reduce, regime, shape, THREADS, place, arguments)
+    regime, shape, most = geometry(place, first, len(rows), dtype)
+    run.execute(reduce, regime, shape, most, place, arguments)
     if type(result) is Numbers:
         shape = shape._replace(blocks=first.rows)
-    run.execute(finish, regime, shape, THREADS, place, (*arguments, result))
+    run.execute(finish, regime, shape, most, place, (*arguments, result))
     return True
 
 
@@ -61,9 +61,9 @@ def launch_huge_with_two_numbers(
     """The same of such a kernel, in one launch."""
     if rows.columns < HUGE:
         return False
-    regime, shape = geometry(place, rows, 1, dtype)
+    regime, shape, most = geometry(place, rows, 1, dtype)
     arguments = (*numbers, rows, WIDTH, result)
-    run.execute(with_two_numbers(kernel), regime, shape, THREADS, place, arguments)
+    run.execute(with_two_numbers(kernel), regime, shape, most, place, arguments)
     return True
 
 
@@ -73,12 +73,16 @@ def room_for_numbers(rows: Rows, how_many: int, dtype: str, like: View, place: P
     return room((n,), run.computed(dtype), like, place)
 
 
-def geometry(place: Place, rows: Rows, slots: int, dtype: str) -> tuple[Regime, Launch]:
-    """A block for each range; they come to the chip if it has room for two blocks' at least.
+def geometry(place: Place, rows: Rows, slots: int, dtype: str) -> tuple[Regime, Launch, int]:
+    """A block for each range, and for how many threads a block has registers.
 
-    That changes no bits: a block goes along them in the same order, wherever they are.
+    Ranges come to the chip if it has room for those of two blocks at least. That changes no bits: a
+    block goes along them in the same order, wherever they are.
     """
     chip = SCRATCH + slots * room_for(WIDTH) * run.itemsize(dtype)
     staged = 2 * chip <= max(CHIP, driver.device(place.device).chip)
     blocks = min(rows.rows * ranges(rows.columns, WIDTH), 2**31 - 1)
-    return BLOCK if staged else LONG, Launch(blocks, THREADS, chip if staged else SCRATCH)
+    if not staged:
+        return LONG, Launch(blocks, THREADS, SCRATCH), run.LONG_ROWS_OF_FLOAT64
+    # A multiprocessor has registers for a few blocks, then.
+    return BLOCK, Launch(blocks, THREADS, chip), run.most_threads(dtype, BLOCK)

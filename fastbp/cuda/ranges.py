@@ -137,7 +137,7 @@ def each_range_of_two_mapped(join: RowFunction, how_many: int, formula: RowFunct
 
 
 def each_range_with_two_numbers(apply: RowFunction) -> Kernel:
-    """Kernel of apply(x, y, n, (a[i], b[i])) for each range of the rows of x and of y, the result."""
+    """Kernel of apply(x, y, n, (a[i], b[i])) for each range of the rows of x and of y."""
 
     def kernel(a: Pointer, b: Pointer, x: Any, width: int, y: Any) -> None:
         n, per_row = columns(x), ranges(columns(x), width)

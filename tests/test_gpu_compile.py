@@ -95,6 +95,8 @@ MOST_REGISTERS = {
     "fastbp_each_range_of_two_3_leave_3_likely_and_others": (56, 72, 56),
     "fastbp_each_range_of_two_mapped_mapped_log_softmax_backward_3_join_sums_of_dy": (56, 72, 56),
     "fastbp_each_range_with_two_numbers_mapped_logsumexp_backward": (64, 96, 64),
+    "fastbp_label_totals": (64, 96, 64),
+    "fastbp_label_ranges": (64, 104, 64),
     "fastbp_each_row_where_softmax_row_0": (64, 120, 64),
     "fastbp_each_long_row_where_softmax_row_0": (64, 112, 64),
     "fastbp_each_row_where_log_softmax_row_inf": (72, 104, 72),

@@ -10,10 +10,12 @@ from gpu_imitation import Array, imitate
 from gpu_threads import OutOfBoundsError, RaceError
 from gpu_words import simulated
 from halves import assert_same_bits, half
+from numpy.testing import assert_array_equal
 from test_gpu_kernels import PROMISES, only, rebuilt
+from test_gpu_losses import call, exact, with_grad
 
 import fastbp
-from fastbp.cuda import driver, range_calls, ranges, run, staging
+from fastbp.cuda import driver, label_ranges, range_calls, ranges, run, staging
 from fastbp.testing import OPS, Arguments
 from fastbp.testing.errors import ulps
 
@@ -224,6 +226,86 @@ def test_the_likely_column_may_be_in_any_range(launched):
     dy = np.random.default_rng(8).standard_normal(x.shape).astype(np.float32)
     values = [dy, y]
     assert_right("log_softmax_backward", values, computed("log_softmax_backward", values))
+
+
+# losses -------------------------------------------------------------------------------------------
+
+LOSSES = [
+    name
+    for name in OPS
+    if name.startswith("softmax_cross_entropy") and "[labels" in name
+    and not {"label_smoothing", "temperature"} & set(name.rstrip("]").split(","))
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:2])
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses(name, dtype, launched):
+    arguments = OPS[name].inputs(np.random.default_rng(3), (4, 2 * WIDTH + 1), np.dtype(dtype))
+    result = call(OPS[name].function, *arguments.args, **arguments.kwargs)
+    assert OPS[name].measure(arguments, result) <= OPS[name].promise_of(result)
+    kernels = {kernel for kernel, *_ in launched}
+    assert label_ranges.label_totals in kernels
+    assert (label_ranges.label_ranges in kernels) == ("_with" in name or "_back" in name)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_losses_of_halves(dtype, launched):
+    """They are computed as float32, and the gradient is rounded once."""
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(3, 2 * WIDTH + 1)).astype(half(dtype))
+    labels = rng.integers(0, x.shape[1], len(x))
+    loss, dx = call(with_grad, x, labels)
+    wide_loss, wide_dx = call(with_grad, x.astype(np.float32), labels)
+    assert loss.dtype == np.float32
+    assert_array_equal(loss, wide_loss)
+    assert_array_equal(dx, wide_dx.astype(x.dtype))
+
+
+@pytest.mark.parametrize("staged", [True, False], ids=["on the chip", "where they are"])
+def test_losses_of_hard_rows(staged, launched, monkeypatch):
+    on_chip(monkeypatch, staged)
+    x = hard_rows("float32")
+    labels = np.arange(len(x)) * 19 % x.shape[1]
+    labels[[5, 6, 8, 10, 13]] = x.shape[1] - 1, 0, 3, 1, x.shape[1] - 1
+    loss, dx = call(with_grad, x, labels, reduction="none")
+    expected, gradient = exact(x, labels, reduction="none")
+    with np.errstate(over="ignore"):
+        expected = expected.astype(np.float32)
+    np.testing.assert_allclose(loss, expected, rtol=3e-7)
+    np.testing.assert_allclose(dx, gradient, rtol=5e-7, atol=1e-44)
+    for i in range(len(x)):  # the same bits, and where logits become gradients
+        given_ = Array(x[i : i + 1])
+        alone, own = with_grad(given_, Array(labels[i : i + 1]), reduction="none", out=given_)
+        assert own is given_
+        assert_same_bits(own.values, dx[i : i + 1])
+        assert_same_bits(alone.values, loss[i : i + 1])
+
+
+def test_labels_that_do_not_count(launched):
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(7, 2 * WIDTH + 1)).astype(np.float32)
+    labels = np.array([1, 2 * WIDTH, -5, WIDTH, 101, 0, 101], np.int32)
+    x[2], x[4] = nan, nan
+    with pytest.raises(IndexError, match="label -5 at row 2; expected 0 to"):
+        call(with_grad, x, labels, ignore_index=101)
+    for option, reduction in [("nan", "mean"), ("nan", "none"), ("ignore", "mean")]:
+        options = {"ignore_index": 101, "on_bad_label": option, "reduction": reduction}
+        loss, dx = call(with_grad, x, labels, **options)
+        expected, gradient = exact(x, labels, **options)
+        np.testing.assert_allclose(loss, expected, rtol=5e-7)
+        np.testing.assert_allclose(dx, gradient, rtol=1e-6)
+
+
+def test_the_gradient_at_a_label_is_its_range_s(launched, monkeypatch):
+    """The wrong place is out of bounds or gives a wrong gradient."""
+    x = np.random.default_rng(13).normal(size=(1, 3 * WIDTH)).astype(np.float32)
+    labels = np.array([WIDTH + 5])
+    _, right = call(with_grad, x, labels)
+    put = simulated(label_ranges.label_ranges).__globals__["put"]
+    planted(monkeypatch, label_ranges.label_ranges, "put", lambda p, k, v: put(p, k + 1, v))
+    _, wrong = call(with_grad, x, labels)
+    assert_array_equal(np.flatnonzero(right != wrong), [WIDTH + 5, WIDTH + 6])
 
 
 # which rows are shared ----------------------------------------------------------------------------

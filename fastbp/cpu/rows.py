@@ -132,6 +132,13 @@ def exp_total(x: Pointer, e: Pointer, n: int, m: float) -> tuple[float, float]:
     return add_pairs(s, s_lo, all_but_one(x, maxima), sum_zero(x), m)  # one maximum is left out
 
 
+def total_of_row(x: Pointer, n: int) -> tuple[Number, Number, Number]:
+    """(m, s, s_lo), m being the maximum."""
+    m = row_max(x, n)
+    s, s_lo = exp_total(x, None, n, m)
+    return m, s, s_lo
+
+
 def map_row(formula: Callable[..., Any], write: Callable[..., None] = store) -> Callable[..., None]:
     """y_j = formula(x_j, *parameters) along a row; y may be x."""
 

@@ -5,10 +5,23 @@ from functools import cache
 from typing import Any
 
 from ..cpu.origins import origins, origins_when_huge, origins_when_long
+from ..cpu.rows import total_of_row
 from . import driver, run
 from .arrays import View
+from .label_ranges import OF_GRADIENT, label_ranges, label_totals
 from .layouts import room
-from .ranges import HUGE, THREADS, WAYS, WIDTH, Two, each_range_with_two_numbers, ranges, totals
+from .ranges import (
+    HUGE,
+    OF_TOTAL,
+    THREADS,
+    WAYS,
+    WIDTH,
+    Two,
+    each_range,
+    each_range_with_two_numbers,
+    ranges,
+    totals,
+)
 from .run import BLOCK, CHIP, LONG, Launch, Numbers, Place, Regime, Rows
 from .staging import SCRATCH, room_for
 
@@ -64,6 +77,32 @@ def launch_huge_with_two_numbers(
     regime, shape, most = geometry(place, rows, 1, dtype)
     arguments = (*numbers, rows, WIDTH, result)
     run.execute(with_two_numbers(kernel), regime, shape, most, place, arguments)
+    return True
+
+
+def launch_huge_labels(
+    dtype: str, place: Place, like: View, x: Rows, labels: Numbers, class_weight: Numbers | None,
+    ignored: tuple[int, int, int], incoming: tuple[Any, ...], losses: Numbers, dx: Rows | None,
+    z: Any,
+) -> bool:  # fmt: skip
+    """Losses of rows with a label each and, if dx is not None, their gradients.
+
+    False if the rows are short. `incoming` is what the gradients by the losses are made of.
+    """
+    if x.columns < HUGE:
+        return False
+    left = room_for_numbers(x, OF_TOTAL, dtype, like, place)
+    numbers = None if dx is None else room((x.rows * OF_GRADIENT,), left.dtype, like, place)
+    of_gradients = None if numbers is None else Numbers(numbers.address, numbers.dtype)
+    of_totals = (x, WIDTH, Numbers(left.address, left.dtype))
+    regime, shape, most = geometry(place, x, 1, dtype)
+    run.execute(each_range(total_of_row), regime, shape, most, place, of_totals)
+    arguments = (*of_totals, labels, class_weight, *ignored, *incoming, losses, of_gradients, z)
+    per_row = Launch(min(x.rows, 2**31 - 1), THREADS, SCRATCH)
+    run.execute(label_totals, LONG, per_row, THREADS, place, arguments)
+    if dx is not None:
+        arguments = (x, WIDTH, of_gradients, labels, *ignored, dx)
+        run.execute(label_ranges, regime, shape, most, place, arguments)
     return True
 
 

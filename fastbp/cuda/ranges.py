@@ -7,6 +7,7 @@ blocks have as many threads: a row has the same bits alone and in a batch, and o
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from ..cpu.rows import (
@@ -67,6 +68,7 @@ def ranges(n: int, width: int) -> int:
 # kernels ------------------------------------------------------------------------------------------
 
 
+@cache
 def each_range(reduce: RowFunction) -> Kernel:
     """Kernel of the three numbers reduce(x, n) of each range of the rows of x.
 

@@ -35,6 +35,7 @@ from ..cpu.rows import (
     row_max,
     scale,
     shifted_dot,
+    total_of_row,
     value_at_max,
 )
 from ..cpu.vectors import Number, Pointer, number
@@ -116,13 +117,6 @@ def softmax_row(x: Pointer, e: Pointer, y: Pointer, n: int) -> None:
     s, s_lo = exp_total(x, e, n, m)
     r, r_lo = reciprocal_of_total(m, s, s_lo)
     scale(e, y, n, r, r_lo)
-
-
-def total_of_row(x: Pointer, n: int) -> tuple[Number, Number, Number]:
-    """(m, s, s_lo)."""
-    m = row_max(x, n)
-    s, s_lo = exp_total(x, None, n, m)
-    return m, s, s_lo
 
 
 def reciprocal_of_row(m: Number, s: Number, s_lo: Number) -> Pair:

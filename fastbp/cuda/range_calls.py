@@ -121,7 +121,10 @@ def geometry(place: Place, rows: Rows, slots: int, dtype: str) -> tuple[Regime, 
     chip = SCRATCH + slots * room_for(WIDTH) * run.itemsize(dtype)
     staged = 2 * chip <= max(CHIP, driver.device(place.device).chip)
     blocks = min(rows.rows * ranges(rows.columns, WIDTH), 2**31 - 1)
+    # So many that a multiprocessor has registers for as many blocks as have room on its chip.
+    most = run.LONG_ROWS_OF_FLOAT64
     if not staged:
-        return LONG, Launch(blocks, THREADS, SCRATCH), run.LONG_ROWS_OF_FLOAT64
-    # A multiprocessor has registers for a few blocks, then.
-    return BLOCK, Launch(blocks, THREADS, chip), run.most_threads(dtype, BLOCK)
+        return LONG, Launch(blocks, THREADS, SCRATCH), most
+    if slots == 1:
+        most = run.most_threads(dtype, BLOCK)
+    return BLOCK, Launch(blocks, THREADS, chip), most

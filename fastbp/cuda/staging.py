@@ -12,6 +12,7 @@ from ..cpu.vectors import at, lanes
 from .words import (
     Matrix,
     Pointer,
+    at_once,
     beyond_16,
     block,
     blocks,
@@ -19,6 +20,7 @@ from .words import (
     copy_1,
     copy_16,
     copy_16_apart,
+    copy_16_at_once,
     copy_place,
     first_row,
     lane,
@@ -107,9 +109,13 @@ def copy_in(source: Pointer, p: Pointer, n: int) -> None:
     if me < head:
         copy_1(p, source, me)
     j = head + me * width
+    step, several = group * width, at_once(source)
+    while j + (several - 1) * step + width <= n:
+        copy_16_at_once(p, source, j, step)  # what is asked for together is waited for together
+        j += several * step
     while j + width <= n:
         copy_16(p, source, j)
-        j += group * width
+        j += step
     j = head + (n - head) // width * width + me
     if j < n:
         copy_1(p, source, j)

@@ -159,6 +159,14 @@ def copy_16(target: Pointer, source: Pointer, j: int) -> None:
     """
 
 
+def at_once(p: Pointer) -> int:  # type: ignore[empty-body]
+    """How many 16 bytes a thread reads before it writes any, see below; known while compiling."""
+
+
+def copy_16_at_once(target: Pointer, source: Pointer, j: int, step: int) -> None:
+    """`copy_16` at j, j + step … , as often as `at_once(source)` says."""
+
+
 def copy_16_apart(target: Pointer, source: Pointer, j: int) -> None:
     """The same where only what is not on the chip is so aligned."""
 

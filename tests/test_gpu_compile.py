@@ -30,7 +30,7 @@ from gpu_recorder import (
 )
 
 import fastbp
-from fastbp.cuda import compiler, driver, elementwise, ranges, run
+from fastbp.cuda import compiler, driver, element_losses, elementwise, ranges, run
 from fastbp.cuda.run import BLOCK, TILE, WARP
 
 DEVICES = {
@@ -60,14 +60,14 @@ MOST_REGISTERS = {
     "fastbp_map_two_sigmoid_backward_of_input": (48, 48, 56),
     "fastbp_map_one_log_sigmoid": (56, 56, 96),
     "fastbp_map_two_log_sigmoid_backward": (48, 48, 56),
-    "fastbp_loss_elements_step_sigmoid_gradient_sigmoid_loss_neither": (48, 72, 48),
+    "fastbp_loss_elements_step_sigmoid_gradient_sigmoid_loss_neither": (56, 88, 56),
     "fastbp_reduced_by_one_pair": (32, 40, 32),
     "fastbp_copy_3": (64, 64, 64),
     "fastbp_sum_blocks": (40, 32, 40),
-    "fastbp_loss_elements_step_weighted_sigmoid_gradient_weighted_sigmoid_loss_both": (56, 72, 56),
-    "fastbp_loss_elements_step_squared_error_gradient_squared_error_neither": (40, 48, 40),
-    "fastbp_loss_elements_step_half_squared_error_gradient_half_squared_error_neither": (40, 40, 40),  # noqa: E501
-    "fastbp_loss_elements_step_binary_gradient_binary_loss_neither": (40, 56, 40),
+    "fastbp_loss_elements_step_weighted_sigmoid_gradient_weighted_sigmoid_loss_both": (72, 104, 72),
+    "fastbp_loss_elements_step_squared_error_gradient_squared_error_neither": (56, 72, 56),
+    "fastbp_loss_elements_step_half_squared_error_gradient_half_squared_error_neither": (48, 72, 48),  # noqa: E501
+    "fastbp_loss_elements_step_binary_gradient_binary_loss_neither": (56, 80, 56),
     "fastbp_count_labels": (40, 48, 40),
     "fastbp_label_logs": (40, 48, 40),
     "fastbp_reduced_by_one_number": (32, 40, 32),
@@ -215,20 +215,21 @@ def narrow_accesses(ptx, arrays):
     return [f"{count} accesses of 16 bytes to {arrays} arrays"] if count < arrays else []
 
 
-# In the assembler's language and in the machine's.
+# In the assembler's language and in the machine's: reads, and what waits for them.
+READ_OR_WRITTEN = re.compile(r"\b(?:(ld\.global\S*)|st\.global\S*)\s")
 READ_OR_STAGED = re.compile(
     r"\b(?:(ld\.global(?:\.\w+)*?\.(?:v4\.[fubs]32|v2\.[fubs]64)|LDG\.E\.128\S*)"
     r"|(?:st\.shared\S*|STS\S*))\s"
 )
 
 
-def lonely_reads(code, at_least):
-    """Where fewer reads of 16 bytes are under way at once, before one of them is waited for."""
+def lonely_reads(code, at_least, accesses=READ_OR_STAGED):
+    """Where fewer reads, of 16 bytes, are under way at once, before one of them is waited for."""
     most = now = 0
-    for found in READ_OR_STAGED.finditer(code):
+    for found in accesses.finditer(code):
         now = now + 1 if found[1] else 0
         most = max(most, now)
-    return [f"{most} reads of 16 bytes at once"] if most < at_least else []
+    return [f"{most} reads at once"] if most < at_least else []
 
 
 def wide_arrays(launched):
@@ -256,6 +257,8 @@ def faults(launched, code):
     if wide and launched.kernel.__module__ != elementwise.__name__:
         halves = launched.dtypes & set(run.HALVES)
         found += lonely_reads(code.ptx, 2 if halves else 4)
+    if launched.kernel.__module__ == element_losses.__name__:
+        found += lonely_reads(code.ptx, 8, READ_OR_WRITTEN)  # four elements and their targets
     return found + narrow_accesses(code.ptx, wide)
 
 
@@ -482,8 +485,11 @@ def test_reads_at_once_are_counted():
         "\tst.shared.v4.u32 \t[%rd1];\n",
     )
     assert lonely_reads(4 * read + 4 * stage, 4) == []
-    assert lonely_reads(2 * (2 * read + stage), 3) == ["2 reads of 16 bytes at once"]
+    assert lonely_reads(2 * (2 * read + stage), 3) == ["2 reads at once"]
     assert lonely_reads(4 * " LDG.E.128 R4, desc[UR4][R4.64] ;\n STS.128 [R56], R4 ;\n", 2)
+    one, write = "\tld.global.u16 \t%r1, [%rd1];\n", "\tst.global.u16 \t[%rd1], %r1;\n"
+    assert lonely_reads(8 * one + write, 8, READ_OR_WRITTEN) == []
+    assert lonely_reads(8 * (one + write), 8, READ_OR_WRITTEN) == ["1 reads at once"]
     assert not lonely_reads(4 * " LDG.E.128.CONSTANT R4, desc[UR4][R4.64] ;\n", 4)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from ..cpu.label_losses import label_factors, label_losses
 from ..cpu.row_losses import BAD, NAN
 from ..cpu.rows import fill
-from ..cpu.vectors import Number, Pointer, at, number, pick, put, store, sum_zero
+from ..cpu.vectors import Number, Pointer, at, number, pick, put, sum_zero
 from .label_losses import exp_scaled_row, incoming, label_of_row, weight_of
-from .ranges import OF_TOTAL, join_totals, leave_3, ranges
+from .ranges import OF_TOTAL, join_totals, leave_2, leave_3, ranges
 from .reductions import as_denominator
 from .words import (
     Matrix,
@@ -24,7 +24,6 @@ from .words import (
     result_part,
     row_at,
     rows,
-    thread,
     write_part,
 )
 
@@ -62,17 +61,10 @@ def label_totals(
                 )
                 of_row = at(of_gradients, i * OF_GRADIENT)
                 leave_3(of_row, 1, *factors)
-                leave_2(at(of_row, 3), m, d_k)
+                leave_2(at(of_row, 3), 1, m, d_k)
         if k == BAD:
             loss = number(p, NAN)
         put_number(x, losses, i, loss)
-
-
-def leave_2(left: Pointer, a: Number, b: Number) -> None:
-    """Two numbers, by one thread of the block."""
-    if thread() == 0:
-        store(left, 0, a)
-        store(left, 1, b)
 
 
 def label_ranges(

@@ -12,11 +12,12 @@ from .label_ranges import OF_GRADIENT, label_ranges, label_totals
 from .layouts import room
 from .ranges import (
     HUGE,
+    MOST_OF_ROW,
     OF_TOTAL,
     THREADS,
     WAYS,
     WIDTH,
-    Two,
+    Ways,
     each_range,
     each_range_with_two_numbers,
     ranges,
@@ -29,7 +30,7 @@ Kernel = Callable[..., Any]
 
 
 @cache
-def ways_of(kernel: Kernel) -> Two | None:
+def ways_of(kernel: Kernel) -> Ways | None:
     """What a GPU runs for a CPU's kernel, where several blocks share a row; None if they cannot."""
     if kernel in origins_when_huge:
         made_of = origins_when_huge[kernel]
@@ -57,14 +58,17 @@ def launch_huge(
     ways = ways_of(kernel)
     if ways is None:
         return False
-    reduce, how_many, finish = ways
-    left = room_for_numbers(first, how_many, dtype, x, place)
-    arguments = (*rows, WIDTH, Numbers(left.address, left.dtype))
+    left = room_for_numbers(first, ways.how_many, dtype, x, place)
+    of_ranges = (*rows, WIDTH, Numbers(left.address, left.dtype))
     regime, shape, most = geometry(place, first, len(rows), dtype)
-    run.execute(reduce, regime, shape, most, place, arguments)
-    if type(result) is Numbers:
-        shape = shape._replace(blocks=first.rows)
-    run.execute(finish, regime, shape, most, place, (*arguments, result))
+    run.execute(ways.reduce, regime, shape, most, place, of_ranges)
+    if ways.apply is None:
+        launch_by_row(ways.join, place, (first, *of_ranges[-2:], result))
+        return True
+    numbers = room((first.rows * MOST_OF_ROW,), left.dtype, x, place)
+    of_rows = Numbers(numbers.address, numbers.dtype)
+    launch_by_row(ways.join, place, (first, *of_ranges[-2:], of_rows))
+    run.execute(ways.apply, regime, shape, most, place, (*rows, WIDTH, of_rows, result))
     return True
 
 
@@ -98,12 +102,17 @@ def launch_huge_labels(
     regime, shape, most = geometry(place, x, 1, dtype)
     run.execute(each_range(total_of_row), regime, shape, most, place, of_totals)
     arguments = (*of_totals, labels, class_weight, *ignored, *incoming, losses, of_gradients, z)
-    per_row = Launch(min(x.rows, 2**31 - 1), THREADS, SCRATCH)
-    run.execute(label_totals, LONG, per_row, THREADS, place, arguments)
+    launch_by_row(label_totals, place, arguments)
     if dx is not None:
         arguments = (x, WIDTH, of_gradients, labels, *ignored, dx)
         run.execute(label_ranges, regime, shape, most, place, arguments)
     return True
+
+
+def launch_by_row(kernel: Kernel, place: Place, arguments: tuple[Any, ...]) -> None:
+    """Launch a kernel that has a block for each row of its first argument."""
+    shape = Launch(min(arguments[0].rows, 2**31 - 1), THREADS, SCRATCH)
+    run.execute(kernel, LONG, shape, THREADS, place, arguments)
 
 
 def room_for_numbers(rows: Rows, how_many: int, dtype: str, like: View, place: Place) -> View:
@@ -122,9 +131,7 @@ def geometry(place: Place, rows: Rows, slots: int, dtype: str) -> tuple[Regime, 
     staged = 2 * chip <= max(CHIP, driver.device(place.device).chip)
     blocks = min(rows.rows * ranges(rows.columns, WIDTH), 2**31 - 1)
     # So many that a multiprocessor has registers for as many blocks as have room on its chip.
-    most = run.LONG_ROWS_OF_FLOAT64
     if not staged:
-        return LONG, Launch(blocks, THREADS, SCRATCH), most
-    if slots == 1:
-        most = run.most_threads(dtype, BLOCK)
-    return BLOCK, Launch(blocks, THREADS, chip), most
+        return LONG, Launch(blocks, THREADS, SCRATCH), 2 * THREADS
+    several = 2 if dtype == "float64" else 4 if slots == 1 else 3
+    return BLOCK, Launch(blocks, THREADS, chip), several * THREADS

@@ -1,14 +1,14 @@
 """Kernels of huge rows on a GPU, each of which several blocks share by ranges of columns.
 
-First every range is reduced to a few numbers, as if it were a row; then, in another launch, every
-block joins what the ranges of its row have left and maps its own range. So a row is read twice,
-however few or many there are. Where ranges begin depends on the number of columns alone, and all
-blocks have as many threads: a row has the same bits alone and in a batch, and on any GPU.
+In three launches: every range is reduced to a few numbers, as if it were a row; what the ranges of
+a row have left is joined; and every range is mapped. So a row is read twice, however few or many
+there are. Where ranges begin depends on the number of columns alone, and all blocks have as many
+threads: a row has the same bits alone and in a batch, and on any GPU.
 """
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..cpu.rows import (
     INF,
@@ -58,6 +58,8 @@ WIDTH, THREADS = 8192, 256
 HUGE = 65536
 # The numbers that a range of one row leaves, one of two rows, and one of those of log_softmax.
 OF_TOTAL, OF_DOT, OF_LIKELY = 3, 6, 3
+# And what a row's ranges are mapped with; there is room for as many.
+MOST_OF_ROW = 3
 
 
 def ranges(n: int, width: int) -> int:
@@ -100,39 +102,65 @@ def each_range_of_two(reduce: RowFunction, leave: RowFunction, how_many: int) ->
     return kernel
 
 
-def each_range_mapped(join: RowFunction, apply: RowFunction) -> Kernel:
-    """Kernel of apply(x, y, n, numbers) for each range of the rows of x and of the result y.
+def joined(join: RowFunction, how_many: int, leave: RowFunction) -> Kernel:
+    """Kernel of the numbers join(left, per_row) of each row of x, by a block for each.
 
-    The numbers are what join(left, per_row) makes of what the row's ranges have left.
+    They are made of what the row's ranges have left, so many numbers each. Were they made by every
+    block that maps a range, it would do so for as long as it maps.
     """
 
-    def kernel(x: Any, width: int, left: Pointer, y: Any) -> None:
+    def kernel(x: Any, width: int, left: Pointer, of_rows: Pointer) -> None:
+        per_row = ranges(columns(x), width)
+        for i in range(block(), rows(x), blocks()):
+            numbers = join(of_block(at(left, i * per_row * how_many)), per_row)
+            leave(at(of_rows, i * MOST_OF_ROW), 1, *numbers)
+
+    return kernel
+
+
+def joined_to_number(join: RowFunction, formula: RowFunction) -> Kernel:
+    """Kernel of numbers[i] = formula(*join(left, per_row)), likewise."""
+
+    def kernel(x: Any, width: int, left: Pointer, numbers: Pointer) -> None:
+        per_row = ranges(columns(x), width)
+        for i in range(block(), rows(x), blocks()):
+            of_row = join(of_block(at(left, i * per_row * OF_TOTAL)), per_row)
+            put_number(x, numbers, i, formula(*of_row))
+
+    return kernel
+
+
+def each_range_mapped(apply: RowFunction) -> Kernel:
+    """Kernel of apply(x, y, n, numbers) for each range of the rows of x and of the result y.
+
+    The numbers are three of each row.
+    """
+
+    def kernel(x: Any, width: int, of_rows: Pointer, y: Any) -> None:
         n, per_row = columns(x), ranges(columns(x), width)
         for k in range(block(), rows(x) * per_row, blocks()):
             i, r = k // per_row, k % per_row
             size = min(width, n - r * width)
             p = read_part(x, i, r * width, size, 0)
             q = result_part(p, y, i, r * width)
-            numbers = join(of_block(at(left, i * per_row * OF_TOTAL)), per_row)
-            apply(p, q, size, numbers)
+            apply(p, q, size, take_3(at(of_rows, i * MOST_OF_ROW)))
             write_part(q, y, i, r * width, size)
 
     return kernel
 
 
-def each_range_of_two_mapped(join: RowFunction, how_many: int, formula: RowFunction) -> Kernel:
+def each_range_of_two_mapped(formula: RowFunction, take: RowFunction) -> Kernel:
     """Kernel of z_j = formula(x_j, y_j, *numbers) for each range of the rows of x, y and z."""
     apply = map_two_rows(formula)
 
-    def kernel(x: Any, y: Any, width: int, left: Pointer, z: Any) -> None:
+    def kernel(x: Any, y: Any, width: int, of_rows: Pointer, z: Any) -> None:
         n, per_row = columns(x), ranges(columns(x), width)
         for k in range(block(), rows(x) * per_row, blocks()):
             i, r = k // per_row, k % per_row
             size = min(width, n - r * width)
             p, q = read_part(x, i, r * width, size, 0), read_part(y, i, r * width, size, 1)
             to = result_part(p, z, i, r * width)
-            numbers = join(of_block(at(left, i * per_row * how_many)), per_row)
-            apply(p, q, to, size, numbers)
+            apply(p, q, to, size, take(at(of_rows, i * MOST_OF_ROW)))
             write_part(to, z, i, r * width, size)
 
     return kernel
@@ -154,26 +182,20 @@ def each_range_with_two_numbers(apply: RowFunction) -> Kernel:
     return kernel
 
 
-def joined_to_number(join: RowFunction, formula: RowFunction) -> Kernel:
-    """Kernel of numbers[i] = formula(*join(left, per_row)), by a block for each row of x."""
-
-    def kernel(x: Any, width: int, left: Pointer, numbers: Pointer) -> None:
-        per_row = ranges(columns(x), width)
-        for i in range(block(), rows(x), blocks()):
-            joined = join(of_block(at(left, i * per_row * OF_TOTAL)), per_row)
-            put_number(x, numbers, i, formula(*joined))
-
-    return kernel
-
-
 # what a range leaves ------------------------------------------------------------------------------
 
 
-def leave_3(left: Pointer, step: int, a: Number, b: Number, c: Number) -> None:
-    """Three numbers, so many places apart, by one thread of the block."""
+def leave_2(left: Pointer, step: int, a: Number, b: Number) -> None:
+    """Two numbers, so many places apart, by one thread of the block."""
     if thread() == 0:
         store(left, 0, a)
         store(left, step, b)
+
+
+def leave_3(left: Pointer, step: int, a: Number, b: Number, c: Number) -> None:
+    """Three."""
+    leave_2(left, step, a, b)
+    if thread() == 0:
         store(left, 2 * step, c)
 
 
@@ -183,6 +205,16 @@ def leave_6(
     """Six."""
     leave_3(left, step, a, b, c)
     leave_3(at(left, 3 * step), step, d, e, f)
+
+
+def take_2(left: Pointer) -> tuple[Number, Number]:
+    """Two numbers that stand together."""
+    return pick(left, 0), pick(left, 1)
+
+
+def take_3(left: Pointer) -> tuple[Number, Number, Number]:
+    """Three."""
+    return pick(left, 0), pick(left, 1), pick(left, 2)
 
 
 def dot_of_range(dy: Pointer, y: Pointer, n: int) -> tuple[Number, ...]:
@@ -276,31 +308,41 @@ def joined_likely(finish: RowFunction) -> RowFunction:
 
 # what is launched, by how a kernel of rows is made ------------------------------------------------
 
-Two = tuple[Kernel, int, Kernel]
+
+class Ways(NamedTuple):
+    """The kernels of a CPU's one."""
+
+    reduce: Kernel
+    how_many: int  # numbers that a range leaves
+    join: Kernel
+    apply: Kernel | None  # none where the row's number is the result
 
 
-def totals(reduce: RowFunction, finish: RowFunction, apply: RowFunction) -> Two:
-    """The kernels of `each_row_reduced`, and how many numbers a range leaves."""
-    return each_range(reduce), OF_TOTAL, each_range_mapped(finished(finish), apply)
+def totals(reduce: RowFunction, finish: RowFunction, apply: RowFunction) -> Ways:
+    """Those of `each_row_reduced`."""
+    join = joined(finished(finish), OF_TOTAL, leave_3)
+    return Ways(each_range(reduce), OF_TOTAL, join, each_range_mapped(apply))
 
 
-def number_of_totals(reduce: RowFunction, formula: RowFunction) -> Two:
+def number_of_totals(reduce: RowFunction, formula: RowFunction) -> Ways:
     """Those of formula(m, s, s_lo)."""
-    return each_range(reduce), OF_TOTAL, joined_to_number(join_totals, formula)
+    return Ways(each_range(reduce), OF_TOTAL, joined_to_number(join_totals, formula), None)
 
 
-def dots(formula: RowFunction) -> Two:
+def dots(formula: RowFunction) -> Ways:
     """Those of formula(dy, y, c, dot, dot_lo)."""
-    first = each_range_of_two(dot_of_range, leave_6, OF_DOT)
-    return first, OF_DOT, each_range_of_two_mapped(join_dots, OF_DOT, formula)
+    reduce = each_range_of_two(dot_of_range, leave_6, OF_DOT)
+    join = joined(join_dots, OF_DOT, leave_3)
+    return Ways(reduce, OF_DOT, join, each_range_of_two_mapped(formula, take_3))
 
 
-def likely_sums(finish: RowFunction, formula: RowFunction) -> Two:
+def likely_sums(finish: RowFunction, formula: RowFunction) -> Ways:
     """Those of formula(dy, y, *finish(likely, others, others_lo, like))."""
-    first = each_range_of_two(likely_and_others, leave_3, OF_LIKELY)
-    return first, OF_LIKELY, each_range_of_two_mapped(joined_likely(finish), OF_LIKELY, formula)
+    reduce = each_range_of_two(likely_and_others, leave_3, OF_LIKELY)
+    join = joined(joined_likely(finish), OF_LIKELY, leave_2)
+    return Ways(reduce, OF_LIKELY, join, each_range_of_two_mapped(formula, take_2))
 
 
-WAYS: dict[str, Callable[..., Two]] = {
+WAYS: dict[str, Callable[..., Ways]] = {
     way.__name__: way for way in (totals, number_of_totals, dots, likely_sums)
 }

@@ -237,6 +237,25 @@ def _copy_16(target, source, j):
     _copy_16_apart(target, source, j)
 
 
+@means(words.at_once)
+def _at_once(p):
+    return 2 if p.size == 2 else 4
+
+
+@means(words.copy_16_at_once)
+def _copy_16_at_once(target, source, j, step):
+    times = range(_at_once(source))
+    for k in times:
+        aligned(source, j + k * step)
+    per = 16 // min(target.size, source.size)
+    places = [j + k * step + i for k in times for i in range(per)]
+    values = [source.read(place) for place in places]
+    for k in times:
+        aligned(target, j + k * step)
+    for place, value in zip(places, values, strict=True):
+        target.write(place, value)
+
+
 @means(words.copy_16_apart)
 def _copy_16_apart(target, source, j):
     aligned(target, j)

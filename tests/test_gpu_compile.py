@@ -30,7 +30,7 @@ from gpu_recorder import (
 )
 
 import fastbp
-from fastbp.cuda import compiler, driver, elementwise, run
+from fastbp.cuda import compiler, driver, element_losses, elementwise, ranges, run
 from fastbp.cuda.run import BLOCK, TILE, WARP
 
 DEVICES = {
@@ -49,35 +49,35 @@ ALL, BUT_ONE = "total_of_all_accumulate_biased_exp", "total_but_one_accumulate_b
 ALL_QUICKLY = "total_of_all_accumulate_quickly_biased_exp_quickly"
 BUT_ONE_QUICKLY = "total_but_one_accumulate_quickly_biased_exp_quickly"
 MOST_REGISTERS = {
-    f"{REDUCED}_scaled_reciprocal_{ALL}_minus": (56, 96, 56),
+    f"{REDUCED}_scaled_reciprocal_{ALL}_minus": (64, 96, 64),
     f"{REDUCED}_scaled_quickly_reciprocal_{ALL_QUICKLY}": (0, 0, 56),  # of 16 bits alone
     f"{REDUCED}_softmax_reciprocal_of_row_{ALL}_minus": (56, 96, 56),
-    f"{REDUCED}_log_softmax_log_total_{BUT_ONE}_minus": (56, 104, 56),
+    f"{REDUCED}_log_softmax_log_total_{BUT_ONE}_minus": (64, 104, 56),
     f"{REDUCED}_log_softmax_quickly_log_total_{BUT_ONE_QUICKLY}": (0, 0, 56),
-    "fastbp_each_two_rows_mapped_softmax_backward_sums_of_short": (56, 72, 56),
-    "fastbp_each_two_rows_mapped_log_softmax_backward_sums_of_log_softmax": (48, 72, 56),
-    f"fastbp_each_row_to_number_logsumexp_of_row_{BUT_ONE}_minus": (56, 112, 56),
+    "fastbp_each_two_rows_mapped_softmax_backward_sums_of_short": (64, 80, 64),
+    "fastbp_each_two_rows_mapped_log_softmax_backward_sums_of_log_softmax": (64, 72, 64),
+    f"fastbp_each_row_to_number_logsumexp_of_row_{BUT_ONE}_minus": (64, 112, 56),
     "fastbp_each_row_with_two_numbers_mapped_logsumexp_backward": (56, 80, 56),
     "fastbp_map_one_sigmoid": (48, 48, 48),
     "fastbp_map_one_sigmoid_quickly": (48, 48, 48),
     "fastbp_map_two_sigmoid_backward_of_output": (40, 40, 40),
     "fastbp_map_two_sigmoid_backward_of_input": (48, 48, 56),
     "fastbp_map_one_log_sigmoid": (56, 56, 96),
-    "fastbp_map_two_log_sigmoid_backward": (48, 48, 56),
-    "fastbp_loss_elements_step_sigmoid_gradient_sigmoid_loss_neither": (48, 72, 48),
+    "fastbp_map_two_log_sigmoid_backward": (48, 48, 64),
+    "fastbp_loss_elements_step_sigmoid_gradient_sigmoid_loss_neither": (56, 88, 56),
     "fastbp_reduced_by_one_pair": (32, 40, 32),
     "fastbp_copy_3": (64, 64, 64),
     "fastbp_sum_blocks": (40, 32, 40),
-    "fastbp_loss_elements_step_weighted_sigmoid_gradient_weighted_sigmoid_loss_both": (56, 72, 56),
-    "fastbp_loss_elements_step_squared_error_gradient_squared_error_neither": (40, 48, 40),
-    "fastbp_loss_elements_step_half_squared_error_gradient_half_squared_error_neither": (40, 40, 40),  # noqa: E501
-    "fastbp_loss_elements_step_binary_gradient_binary_loss_neither": (40, 56, 40),
+    "fastbp_loss_elements_step_weighted_sigmoid_gradient_weighted_sigmoid_loss_both": (72, 104, 80),
+    "fastbp_loss_elements_step_squared_error_gradient_squared_error_neither": (56, 72, 56),
+    "fastbp_loss_elements_step_half_squared_error_gradient_half_squared_error_neither": (48, 72, 48),  # noqa: E501
+    "fastbp_loss_elements_step_binary_gradient_binary_loss_neither": (56, 80, 56),
     "fastbp_count_labels": (40, 48, 40),
     "fastbp_label_logs": (40, 48, 40),
     "fastbp_reduced_by_one_number": (32, 40, 32),
     "fastbp_label_gradients": (64, 64, 64),
-    "fastbp_target_logs": (56, 80, 56),
-    "fastbp_target_gradients": (56, 72, 56),
+    "fastbp_target_logs": (56, 80, 64),
+    "fastbp_target_gradients": (56, 72, 64),
     "fastbp_label_rows": (104, 136, 104),
     "fastbp_index_rows": (112, 192, 112),
     "fastbp_target_rows": (96, 144, 96),
@@ -88,7 +88,24 @@ MOST_REGISTERS = {
     "fastbp_bad_fractions": (40, 40, 40),
     "fastbp_first_bad": (56, 56, 56),
     "fastbp_sigmoid_grad_hess_elements": (48, 56, 56),
-    "fastbp_each_row_where_softmax_row_0": (64, 120, 64),
+    f"fastbp_each_range_of_row_{BUT_ONE}_minus": (64, 120, 64),
+    f"fastbp_each_range_of_row_{BUT_ONE_QUICKLY}": (0, 0, 64),
+    "fastbp_joined_3_join_reciprocal_of_one_more_leave_3": (64, 96, 64),
+    "fastbp_joined_3_join_log_total_leave_2": (64, 88, 64),
+    "fastbp_joined_to_number_logsumexp_join_totals": (64, 88, 64),
+    "fastbp_each_range_mapped_mapped_softmax_take_3": (64, 96, 64),
+    "fastbp_each_range_mapped_mapped_log_softmax_take_2": (64, 96, 64),
+    "fastbp_each_range_mapped_mapped_log_softmax_quickly_take_2": (0, 0, 56),
+    "fastbp_each_range_of_two_6_leave_6_dot_of_range": (80, 96, 64),
+    "fastbp_joined_6_join_dots_leave_3": (64, 88, 64),
+    "fastbp_each_range_of_two_mapped_mapped_softmax_backward_take_3": (72, 56, 72),
+    "fastbp_each_range_of_two_3_leave_3_likely_and_others": (72, 72, 72),
+    "fastbp_joined_3_join_sums_of_dy_leave_2": (48, 72, 48),
+    "fastbp_each_range_of_two_mapped_mapped_log_softmax_backward_take_2": (72, 80, 72),
+    "fastbp_each_range_with_two_numbers_mapped_logsumexp_backward": (64, 96, 64),
+    "fastbp_label_totals": (72, 104, 72),
+    "fastbp_label_ranges": (64, 104, 64),
+    "fastbp_each_row_where_softmax_row_0": (72, 120, 72),
     "fastbp_each_long_row_where_softmax_row_0": (64, 112, 64),
     "fastbp_each_row_where_log_softmax_row_inf": (72, 104, 72),
     "fastbp_each_long_row_where_log_softmax_row_inf": (56, 104, 56),
@@ -107,6 +124,9 @@ OF_FEW = [
     ("logsumexp", "float64", 7),
     ("sigmoid_backward[x]", "bfloat16", 7),
     ("softmax_cross_entropy_with_grad[labels]", "float32", 2000),
+    ("softmax", "float32", 70_000),
+    ("softmax_backward", "float16", 70_000),
+    ("log_softmax_backward", "float64", 70_000),
 ]
 
 
@@ -203,6 +223,23 @@ def narrow_accesses(ptx, arrays):
     return [f"{count} accesses of 16 bytes to {arrays} arrays"] if count < arrays else []
 
 
+# In the assembler's language and in the machine's: reads, and what waits for them.
+READ_OR_WRITTEN = re.compile(r"\b(?:(ld\.global\S*)|st\.global\S*)\s")
+READ_OR_STAGED = re.compile(
+    r"\b(?:(ld\.global(?:\.\w+)*?\.(?:v4\.[fubs]32|v2\.[fubs]64)|LDG\.E\.128\S*)"
+    r"|(?:st\.shared\S*|STS\S*))\s"
+)
+
+
+def lonely_reads(code, at_least, accesses=READ_OR_STAGED):
+    """Where fewer reads, of 16 bytes, are under way at once, before one of them is waited for."""
+    most = now = 0
+    for found in accesses.finditer(code):
+        now = now + 1 if found[1] else 0
+        most = max(most, now)
+    return [f"{most} reads at once"] if most < at_least else []
+
+
 def wide_arrays(launched):
     """How many arrays have as many numbers as the largest, if they are read 16 bytes at a time.
 
@@ -223,7 +260,13 @@ def faults(launched, code):
     found += too_many_registers(code.report, 65536 // launched.threads)
     if "float64" not in launched.dtypes:
         found += wide_numbers(code.ptx)
-    return found + narrow_accesses(code.ptx, wide_arrays(launched))
+    wide = wide_arrays(launched)
+    if wide and launched.kernel.__module__ != elementwise.__name__:
+        halves = launched.dtypes & set(run.HALVES)
+        found += lonely_reads(code.ptx, 2 if halves else 4)
+    if launched.kernel.__module__ == element_losses.__name__:
+        found += lonely_reads(code.ptx, 8, READ_OR_WRITTEN)  # four elements and their targets
+    return found + narrow_accesses(code.ptx, wide)
 
 
 def most_registers(launched):
@@ -297,8 +340,10 @@ def test_what_works_on_cpus_alone_says_so(name):
 
 def test_the_lengths_meet_every_way_of_sharing_rows():
     for dtype in DTYPES:
-        names = [launches_of("softmax", dtype, n)[0].regime.name for n in COLUMNS]
+        names = [launches_of("softmax", dtype, n)[0].regime.name for n in COLUMNS[:4]]
         assert names == [regime.name for regime in run.REGIMES]
+        shared = launches_of("softmax", dtype, COLUMNS[4])
+        assert [launched.kernel.__module__ for launched in shared] == [ranges.__name__] * 3
 
 
 # the formulas are computed as they are written ----------------------------------------------------
@@ -353,15 +398,19 @@ def disassembler():
     return next(filter(None, found), None)
 
 
+def disassembled(cubin, folder):
+    file = folder / "kernel.cubin"
+    file.write_bytes(cubin)
+    command = [disassembler(), "-c", str(file)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 @needs_compiler
 @pytest.mark.skipif(not disassembler(), reason="nvdisasm is not installed")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_assembler_contracts_nothing_either(dtype, tmp_path):
     def instructions(formula):
-        cubin = tmp_path / f"{formula.__name__}.cubin"
-        cubin.write_bytes(formula_built(formula, dtype).cubin)
-        command = [disassembler(), "-c", str(cubin)]
-        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        text = disassembled(formula_built(formula, dtype).cubin, tmp_path)
         return Counter(re.findall(r"\b([FD](?:MUL|ADD|FMA))\b", text))
 
     letter = "D" if dtype == "float64" else "F"
@@ -372,6 +421,15 @@ def test_the_assembler_contracts_nothing_either(dtype, tmp_path):
     assert not [name for name in apart if name.endswith("FMA")]
     assert together[f"{letter}FMA"] >= least
     assert set(together) == {f"{letter}FMA"}
+
+
+@needs_compiler
+@pytest.mark.skipif(not disassembler(), reason="nvdisasm is not installed")
+@pytest.mark.parametrize("columns", [COLUMNS[1], COLUMNS[2], COLUMNS[4]])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_assembler_waits_for_no_read_too_early(dtype, columns, tmp_path):
+    code = built(launches_of("softmax", dtype, columns)[0])
+    assert lonely_reads(disassembled(code.cubin, tmp_path), 4 if dtype == "float32" else 2) == []
 
 
 # each check finds what it is for ------------------------------------------------------------------
@@ -426,6 +484,20 @@ def test_accesses_of_16_bytes_are_counted(access):
     ptx = f"\t{access} \t{{%f1, %f2, %f3, %f4}}, [%rd1];\n\tst.global.v4.u32 \t[%rd1], {{%r1}};"
     assert narrow_accesses(ptx, 2) == []
     assert narrow_accesses(ptx, 3) == ["2 accesses of 16 bytes to 3 arrays"]
+
+
+def test_reads_at_once_are_counted():
+    read, stage = (
+        "\tld.global.v4.u32 \t{%r1, %r2, %r3, %r4}, [%rd1];\n",
+        "\tst.shared.v4.u32 \t[%rd1];\n",
+    )
+    assert lonely_reads(4 * read + 4 * stage, 4) == []
+    assert lonely_reads(2 * (2 * read + stage), 3) == ["2 reads at once"]
+    assert lonely_reads(4 * " LDG.E.128 R4, desc[UR4][R4.64] ;\n STS.128 [R56], R4 ;\n", 2)
+    one, write = "\tld.global.u16 \t%r1, [%rd1];\n", "\tst.global.u16 \t[%rd1], %r1;\n"
+    assert lonely_reads(8 * one + write, 8, READ_OR_WRITTEN) == []
+    assert lonely_reads(8 * (one + write), 8, READ_OR_WRITTEN) == ["1 reads at once"]
+    assert not lonely_reads(4 * " LDG.E.128.CONSTANT R4, desc[UR4][R4.64] ;\n", 4)
 
 
 @pytest.mark.parametrize(

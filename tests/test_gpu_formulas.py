@@ -14,7 +14,7 @@ from gpu_numbers import FMA, Number
 import fastbp
 from fastbp import elementary
 from fastbp.elementary import UNBIAS
-from fastbp.formulas import cross_entropy, sigmoid, softmax
+from fastbp.formulas import cross_entropy, ranges, sigmoid, softmax
 from fastbp.testing import inputs
 from fastbp.testing.errors import spacing
 
@@ -269,6 +269,40 @@ def worst_of_columns(results, exact, dtype, scale=None):
     """ULPs of a list of columns beside exact rows."""
     columns = zip(*exact, strict=True)
     return max(ulps(r, list(e), dtype, scale) for r, e in zip(results, columns, strict=True))
+
+
+@precisions
+def test_totals_of_ranges(dtype):
+    """A range's total as a part of its row's, with no digits lost where factors are subnormal."""
+    rng = np.random.default_rng(8)
+    lowest = {np.float32: -129, np.float64: -745}[dtype]
+    m = rng.choice([-1e4, 0.3, 77], 1200).astype(dtype)
+    d = np.concatenate([rng.uniform(lowest, 0, 700), -sizes(-9, 0, 400), np.zeros(100)])
+    of_range = (m + d).astype(dtype)
+    s = np.concatenate([sizes(-9, 4, 1199), [0]]).astype(dtype)
+    s_lo = (s * rng.uniform(-1, 1, 1200) * np.finfo(dtype).eps / 2).astype(dtype)
+    parts = ranges.rescaled_total(*map(Number, (of_range, s, s_lo, m)))
+    unbias = UNBIAS[parts[0].bits]
+    exact = [
+        (mpmath.mpf(a) + b + (of != whole)) * mpmath.exp(mpmath.mpf(of) - whole) / unbias
+        for a, b, of, whole in np.array([s, s_lo, of_range, m], np.float64).T.tolist()
+    ]
+    assert ulps(parts, exact, dtype) <= 0.2  # 0.15, 0.18
+
+
+@precisions
+def test_totals_of_ranges_of_special_numbers(dtype):
+    def of(of_range, s, m):
+        total, total_lo = ranges.rescaled_total(*(numbers(v, dtype) for v in (of_range, s, 0, m)))
+        return float(total.value + total_lo.value)
+
+    most = float(np.finfo(dtype).max)
+    assert [of(-inf, 5, m) for m in (0, most, inf)] == [0] * 3
+    assert [of(v, 5, inf) for v in (0, most, -most)] == [0] * 3
+    assert of(-most, 5, most) == 0
+    for v in (-inf, inf, most, 0):
+        assert of(v, 5, v) * UNBIAS[np.dtype(dtype).itemsize * 8] == 5
+    assert all(np.isnan(of(v, nan, m)) for v, m in [(-inf, 0), (-inf, -inf), (0, inf), (1, 1)])
 
 
 @precisions

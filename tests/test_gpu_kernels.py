@@ -300,6 +300,39 @@ def test_a_copy_is_right():
         assert np.array_equal(y, X)
 
 
+def copied(dtype, regime, columns, beyond_x, beyond_y):
+    x = np.arange(2 * columns).reshape(2, columns).astype(half(dtype))
+    y = in_memory(np.zeros_like(x), beyond_y, 1)
+    launch(
+        copies, in_memory(x, beyond_x, 3), y, regime=regime, threads=32, columns=columns,
+        dtype=half(dtype),
+    )  # fmt: skip
+    return x, y
+
+
+@pytest.mark.parametrize(("beyond_x", "beyond_y"), [(0, 0), (1, 1), (3, 2)])
+@pytest.mark.parametrize("columns", [387, 391, 900, 1023])
+@pytest.mark.parametrize("regime", [WARP, BLOCK], ids=lambda r: r.name)
+@dtypes
+def test_copies_of_several_at_once(dtype, regime, columns, beyond_x, beyond_y):
+    x, y = copied(dtype, regime, columns, beyond_x, beyond_y)
+    assert np.array_equal(x, y)
+
+
+@pytest.mark.parametrize("regime", [WARP, BLOCK], ids=lambda r: r.name)
+@dtypes
+def test_several_are_copied_at_once(dtype, regime, monkeypatch):
+    """Those copies are missed, and one with another step finds no multiple of 16 bytes."""
+    names = simulated(staging.copy_in).__globals__
+    copy = names["copy_16_at_once"]
+    monkeypatch.setitem(names, "copy_16_at_once", lambda *_: None)
+    x, y = copied(dtype, regime, 900, 1, 1)
+    assert np.mean(x[1] != y[1]) > 0.5
+    monkeypatch.setitem(names, "copy_16_at_once", lambda p, q, j, step: copy(p, q, j, step + 1))
+    with pytest.raises(MisalignedError):
+        copied(dtype, regime, 900, 1, 1)
+
+
 def only(word, *kept):
     """The word, meaning something in these of its calls in turn, and nothing in others."""
     calls = {}
@@ -318,7 +351,7 @@ def only(word, *kept):
     [
         (staging.copy_in, "wait", [0]),
         (staging.copy_in, "wait", [1]),
-        (staging.write_row_of_group, "wait", []),
+        (staging.copy_out, "wait", []),
     ],
     ids=["after a copy", "before a copy", "before a row is written"],
 )

@@ -107,8 +107,21 @@ def test_table_of_probabilities(gpu, name, regime, dtype):
 @pytest.mark.parametrize("dtype", DTYPES[:2])
 @pytest.mark.parametrize("name", OF_ELEMENTS)
 def test_table_of_elements(gpu, monkeypatch, name, dtype):
-    monkeypatch.setattr(element_calls, "PER_BLOCK", 64)
+    monkeypatch.setattr(element_calls, "PER_BLOCK", 4 * 32 + 8)  # four rounds at once, and some
     run_table(gpu, name, run.TILE, dtype)
+
+
+def test_elements_become_their_gradients(gpu):
+    """In place, several in flight."""
+    gpu(run.TILE)
+    rng = np.random.default_rng(10)
+    x, t = rng.normal(size=300).astype(np.float32), rng.random(300).astype(np.float32)
+    loss, dx = call(fastbp.sigmoid_cross_entropy_with_grad, x, t)
+    given = Array(x)
+    own_loss, own = fastbp.sigmoid_cross_entropy_with_grad(given, Array(t), out=given)
+    assert own is given
+    assert_array_equal(own.values, dx)
+    assert_array_equal(own_loss.values, loss)
 
 
 @pytest.mark.parametrize("positive", [(4, 1, 1), (3, 1), (5,), (1, 3, 5), (4, 3, 5), ()])

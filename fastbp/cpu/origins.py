@@ -20,6 +20,9 @@ origins: dict[Kernel, Origin] = {}
 # Of kernels that a GPU computes in another way where a row is too long for its chip.
 origins_when_long: dict[Kernel, Origin] = {}
 
+# Of kernels that a GPU shares a huge row among blocks for: how, as `cuda.ranges` calls it.
+origins_when_huge: dict[Kernel, Origin] = {}
+
 
 def recorded(factory: Callable[Given, Kernel]) -> Callable[Given, Kernel]:
     """The factory, noting of what it makes a kernel; functions are given to it by position."""
@@ -36,3 +39,8 @@ def recorded(factory: Callable[Given, Kernel]) -> Callable[Given, Kernel]:
 def when_long(kernel: Kernel, factory: str, *given: Any) -> None:
     """Let a GPU make the kernel of these for rows that are too long for its chip."""
     origins_when_long[kernel] = Origin(factory, given)
+
+
+def when_huge(kernel: Kernel, way: str, *given: Any) -> None:
+    """Let a GPU share the rows of the kernel among blocks in this way, where they are huge."""
+    origins_when_huge[kernel] = Origin(way, given)

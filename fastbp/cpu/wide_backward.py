@@ -4,17 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..elementary import split
-from ..formulas.softmax import add_pairs, is_precise, larger_with, shifted, sums_without_and_with
-from .rows import (
-    BLOCK,
-    INF,
-    dot_sums,
-    is_streamed,
-    likely_and_others,
-    map_two_rows,
-    shifted_dot,
-    stream_two_rows,
-)
+from ..formulas.softmax import add_pairs, is_precise, larger_with, shifted, sums_of_dy
+from .backward_rows import dot_sums, likely_and_others, shifted_dot
+from .rows import BLOCK, INF, is_streamed, map_two_rows, stream_two_rows
 from .vectors import Number, Pointer, at, drain, number, row, sum_zero
 from .wide_rows import LINE, Function, Kernel, blocks_in
 
@@ -91,7 +83,7 @@ def sums_of_row(y: Pointer, lines: Pointer, blocks: int) -> tuple[Number, Number
         likely += lines[b * LINE + LIKELY]
         more, more_lo = lines[b * LINE + OTHERS], lines[b * LINE + OTHERS_LO]
         others, others_lo = add_pairs(others, others_lo, more, more_lo, number(y, 0))
-    return sums_without_and_with(likely, others, others_lo, number(y, 0))
+    return sums_of_dy(likely, others, others_lo, number(y, 0))
 
 
 def apply_to_two(of_row: Function, formula: Callable[..., Any]) -> Kernel:

@@ -31,6 +31,7 @@ from .layouts import (
     rows_to_read,
     views_of,
 )
+from .range_calls import launch_huge, launch_huge_with_two_numbers
 from .run import LONG, Numbers, Place, Real, Rows
 
 Kernel = Callable[..., Any]
@@ -132,9 +133,12 @@ def launch_rows(
 ) -> Any:
     """Launch what a GPU runs for a CPU's kernel, for rows of this length.
 
-    `result` is the rows or numbers that it writes.
+    `result` is the rows or numbers that it writes. What is returned can be launched again, unless
+    it is None.
     """
     first = rows[0]
+    if launch_huge(kernel, dtype, place, x, rows, result):
+        return None
     if run.regime_on(place, first.columns, slots, dtype) is not LONG:
         return run.launch_rows(on_gpu(kernel), slots, dtype, place, *rows, result)
     long_kernel, wants_room = on_gpu_when_long(kernel)
@@ -281,10 +285,11 @@ def rows_with_two_numbers(
         rows, owner = rows_to_read(x, axes, dtype, place)
         dx, written = result_rows(result, axes, place)
         addresses = [a for a, _ in numbers]
-        launched = run.launch_rows(on_gpu(kernel), 1, dtype, place, *addresses, rows, dx)
-        owners = [o for _, o in numbers] + [owner, written.owner]
-        if all(a is v.owner for a, v in zip(owners, given, strict=True)):
-            remember(key, launched, given)
+        if not launch_huge_with_two_numbers(kernel, dtype, place, addresses, rows, dx):
+            launched = run.launch_rows(on_gpu(kernel), 1, dtype, place, *addresses, rows, dx)
+            owners = [o for _, o in numbers] + [owner, written.owner]
+            if all(a is v.owner for a, v in zip(owners, given, strict=True)):
+                remember(key, launched, given)
         put_back(written, result, axes, place)
         finish(x, result, place)
     return result.owner

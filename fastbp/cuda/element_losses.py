@@ -39,35 +39,53 @@ def loss_elements(loss: Formula, gradient: Formula, weighted: bool = False) -> K
         g, g_lo = incoming(scalar, 0, factor, number(x, 1))
         d, d_lo = as_denominator(denominator, known)
         g, g_lo = gradient_factor(number(x, 1), g, d, d_lo, g_lo)
-        for i in range(
-            block() * per_block + thread(), min(n, (block() + 1) * per_block), threads()
-        ):
-            y = step(x, t, a, i // a_run % a_period, b, i // b_run % b_period, dloss, g, g_lo,
-                     losses, dx, i)  # fmt: skip
+        of_a, of_b, every = (a, a_run, a_period), (b, b_run, b_period), threads()
+        i, stop = block() * per_block + thread(), min(n, (block() + 1) * per_block)
+        while i + 3 * every < stop:
+            # What is read together is waited for together; dx may be x, so none is read later.
+            v1, v2, v3, v4 = four(x, i, every)
+            t1, t2, t3, t4 = four(t, i, every)
+            y1 = step(v1, t1, of_a, of_b, dloss, g, g_lo, losses, dx, i)
+            y2 = step(v2, t2, of_a, of_b, dloss, g, g_lo, losses, dx, i + every)
+            y3 = step(v3, t3, of_a, of_b, dloss, g, g_lo, losses, dx, i + 2 * every)
+            y4 = step(v4, t4, of_a, of_b, dloss, g, g_lo, losses, dx, i + 3 * every)
+            s, s_lo = add_pairs(s, s_lo, y1, zero, y1)
+            s, s_lo = add_pairs(s, s_lo, y2, zero, y2)
+            s, s_lo = add_pairs(s, s_lo, y3, zero, y3)
+            s, s_lo = add_pairs(s, s_lo, y4, zero, y4)
+            i += 4 * every
+        while i < stop:
+            y = step(pick(x, i), pick(t, i), of_a, of_b, dloss, g, g_lo, losses, dx, i)
             s, s_lo = add_pairs(s, s_lo, y, zero, y)
+            i += every
         if sums is not None:
             sum_of_block(sums, s, s_lo)
 
     return kernel
 
 
-def _neither(_a: Pointer, _i: int, _b: Pointer, _j: int) -> tuple[Number, ...]:
+def four(p: Pointer, i: int, every: int) -> tuple[Number, Number, Number, Number]:
+    """The numbers of a thread in four rounds."""
+    return pick(p, i), pick(p, i + every), pick(p, i + 2 * every), pick(p, i + 3 * every)
+
+
+def _neither(_a: tuple[Any, ...], _b: tuple[Any, ...], _i: int) -> tuple[Number, ...]:
     return ()
 
 
-def _both(a: Pointer, i: int, b: Pointer, j: int) -> tuple[Number, ...]:
-    return pick(a, i), pick(b, j)
+def _both(of_a: tuple[Any, ...], of_b: tuple[Any, ...], i: int) -> tuple[Number, ...]:
+    (a, a_run, a_period), (b, b_run, b_period) = of_a, of_b
+    return pick(a, i // a_run % a_period), pick(b, i // b_run % b_period)
 
 
 def _step(loss: Formula, gradient: Formula, weights: Callable[..., Any]) -> Callable[..., Number]:
     """The loss of an element; what is asked for is written."""
 
     def step(
-        x: Pointer, t: Pointer, a: Pointer, at_a: int, b: Pointer, at_b: int, dloss: Pointer,
+        v: Number, target: Number, of_a: tuple[Any, ...], of_b: tuple[Any, ...], dloss: Pointer,
         g: Number, g_lo: Number, losses: Pointer, dx: Pointer, i: int,
     ) -> Number:  # fmt: skip
-        v, target = pick(x, i), pick(t, i)
-        of_both = weights(a, at_a, b, at_b)
+        of_both = weights(of_a, of_b, i)
         y = loss(v, target, *of_both)
         if losses is not None:
             store(losses, i, y)

@@ -34,7 +34,7 @@ from .words import (
     write_row,
 )
 
-_exp_scaled = map_row(exp_scaled)
+exp_scaled_row = map_row(exp_scaled)
 
 NO_ROW = 2**62  # behind all rows
 
@@ -142,7 +142,7 @@ def apply(
 ) -> None:  # fmt: skip
     """The gradient of a row."""
     if kept is None:
-        _exp_scaled(x, dx, n, (m, *factors))
+        exp_scaled_row(x, dx, n, (m, *factors))
         put(dx, k, d_k)
     else:
         label_apply(x, room, dx, n, k, factors, d_k, None, softcap)

@@ -32,6 +32,7 @@ from .layouts import (
     views_of,
 )
 from .pairs import as_pair, transform
+from .range_calls import launch_huge_labels
 from .reductions import PER_BLOCK, THREADS, reduce_losses, reduce_sums, sum_blocks, sum_pairs
 from .run import LONG, TILE, Launch, Numbers, Place, Real, Reals, Rows
 from .staging import SCRATCH
@@ -383,10 +384,18 @@ class Given:
         elif upstream is not None:
             number = upstream
         factor = as_pair(number, o.temperature, p.of_sums)
-        arguments = (
-            x, *of_targets, self.sample_weight, dloss, step, factor, denominator,
-            as_pair(known, 1.0, p.of_sums), as_numbers(losses), dx, spare, softcap, temperature, z,
+        incoming = (
+            self.sample_weight, dloss, step, factor, denominator, as_pair(known, 1.0, p.of_sums)
         )  # fmt: skip
+        of_losses = as_numbers(losses)
+        if kernel is label_rows and temperature is None:
+            labels, weights, *ignored = of_targets
+            if launch_huge_labels(
+                p.dtype, self.place, p.logits, x, labels, weights, tuple(ignored), incoming,
+                of_losses, dx, z,
+            ):  # fmt: skip
+                return
+        arguments = (x, *of_targets, *incoming, of_losses, dx, spare, softcap, temperature, z)
         run.execute(kernel, regime, shape, most, self.place, arguments)
 
     def kernel(self) -> tuple[Any, tuple[Any, ...], int]:

@@ -12,6 +12,7 @@ from ..cpu.vectors import at, lanes
 from .words import (
     Matrix,
     Pointer,
+    at_once,
     beyond_16,
     block,
     blocks,
@@ -19,11 +20,14 @@ from .words import (
     copy_1,
     copy_16,
     copy_16_apart,
+    copy_16_at_once,
     copy_place,
     first_row,
     lane,
     pack,
+    read_part,
     read_row,
+    result_part,
     result_row,
     row_at,
     row_step,
@@ -33,6 +37,7 @@ from .words import (
     threads,
     wait,
     wait_block,
+    write_part,
     write_row,
 )
 
@@ -80,7 +85,12 @@ def read_row_of_warp(x: Matrix, i: int, n: int, slot: int) -> Pointer:
 
 def read_row_of_block(x: Matrix, i: int, n: int, slot: int) -> Pointer:
     """Row i of x."""
-    source = row_at(x, i)
+    return read_part_of_block(x, i, 0, n, slot)
+
+
+def read_part_of_block(x: Matrix, i: int, start: int, n: int, slot: int) -> Pointer:
+    """n columns of it."""
+    source = at(row_at(x, i), start)
     p = chip(source, slot * room_for(n) + beyond_16(source))
     copy_in(source, p, n)
     return p
@@ -99,9 +109,13 @@ def copy_in(source: Pointer, p: Pointer, n: int) -> None:
     if me < head:
         copy_1(p, source, me)
     j = head + me * width
+    step, several = group * width, at_once(source)
+    while j + (several - 1) * step + width <= n:
+        copy_16_at_once(p, source, j, step)  # what is asked for together is waited for together
+        j += several * step
     while j + width <= n:
         copy_16(p, source, j)
-        j += group * width
+        j += step
     j = head + (n - head) // width * width + me
     if j < n:
         copy_1(p, source, j)
@@ -110,8 +124,22 @@ def copy_in(source: Pointer, p: Pointer, n: int) -> None:
 
 def write_row_of_group(p: Pointer, y: Matrix, i: int, n: int) -> None:
     """Row i of y is what stands on the chip."""
+    copy_out(p, row_at(y, i), n)
+
+
+def part_itself(p: Pointer, _y: Matrix, _i: int, _start: int) -> Pointer:
+    """The result of a part on the chip takes its place."""
+    return p
+
+
+def write_part_of_block(p: Pointer, y: Matrix, i: int, start: int, n: int) -> None:
+    """n columns of row i of y are what stands on the chip."""
+    copy_out(p, at(row_at(y, i), start), n)
+
+
+def copy_out(p: Pointer, target: Pointer, n: int) -> None:
+    """target_j = p_j, by a group of threads."""
     wait(p)
-    target = row_at(y, i)
     width, me, group = pack(target), lane(p), lanes(p)
     head = min(n, (width - beyond_16(target)) % width)
     if me < head:
@@ -203,6 +231,20 @@ def nothing(_p: Pointer, _y: Matrix, _i: int, _n: int) -> None:
     """The row has been written where it is."""
 
 
+def part_where_it_is(x: Matrix, i: int, start: int, _n: int, _slot: int) -> Pointer:
+    """A part of row i of x in the GPU's memory."""
+    return at(row_at(x, i), start)
+
+
+def part_of_result(_p: Pointer, y: Matrix, i: int, start: int) -> Pointer:
+    """A part of row i of y in the GPU's memory."""
+    return at(row_at(y, i), start)
+
+
+def no_part(_p: Pointer, _y: Matrix, _i: int, _start: int, _n: int) -> None:
+    """The part has been written where it is."""
+
+
 # room beside a row --------------------------------------------------------------------------------
 
 
@@ -244,8 +286,11 @@ SPARE_ROWS = {
 
 # what the words of rows mean ----------------------------------------------------------------------
 
-OF_ROWS: tuple[Callable[..., Any], ...] = (first_row, row_step, read_row, result_row, write_row)
-MEANINGS = {  # by the group and by whether rows come to the chip
+OF_ROWS: tuple[Callable[..., Any], ...] = (
+    first_row, row_step, read_row, result_row, write_row, read_part, result_part, write_part,
+)  # fmt: skip
+# By the group and by whether rows come to the chip; only blocks have parts of rows.
+MEANINGS: dict[tuple[int, bool], tuple[Callable[..., Any], ...]] = {
     (THREAD, True): (
         first_row_of_tile, row_step_of_tile, read_tile, itself, write_tile,
     ),
@@ -254,8 +299,10 @@ MEANINGS = {  # by the group and by whether rows come to the chip
     ),
     (BLOCK, True): (
         first_row_of_block, row_step_of_block, read_row_of_block, itself, write_row_of_group,
+        read_part_of_block, part_itself, write_part_of_block,
     ),
     (BLOCK, False): (
         first_row_of_block, row_step_of_block, row_where_it_is, row_of_result, nothing,
+        part_where_it_is, part_of_result, no_part,
     ),
 }  # fmt: skip

@@ -50,6 +50,18 @@ def write_row(p: Pointer, y: Matrix, i: int, n: int) -> None:
     """Write what stands on the chip to that row of y."""
 
 
+def read_part(x: Matrix, i: int, start: int, n: int, slot: int) -> Pointer:
+    """As `read_row`, of n columns of row i from `start` on, by a block."""
+
+
+def result_part(p: Pointer, y: Matrix, i: int, start: int) -> Pointer:
+    """As `result_row`, of a part of a row."""
+
+
+def write_part(p: Pointer, y: Matrix, i: int, start: int, n: int) -> None:
+    """As `write_row`, of a part of a row."""
+
+
 def put_number(x: Matrix, numbers: Pointer, i: int, value: float) -> None:
     """numbers[own_row(x, i)] = value, by one thread of the group, if there is such a row."""
 
@@ -145,6 +157,14 @@ def copy_16(target: Pointer, source: Pointer, j: int) -> None:
 
     One of the two is on the chip; both are aligned alike, and target[j] on a multiple of 16 bytes.
     """
+
+
+def at_once(p: Pointer) -> int:  # type: ignore[empty-body]
+    """How many 16 bytes a thread reads before it writes any, see below; known while compiling."""
+
+
+def copy_16_at_once(target: Pointer, source: Pointer, j: int, step: int) -> None:
+    """`copy_16` at j, j + step … , as often as `at_once(source)` says."""
 
 
 def copy_16_apart(target: Pointer, source: Pointer, j: int) -> None:

@@ -145,6 +145,16 @@ def reciprocal(like: Number, total: Number, total_lo: Number) -> Pair:
     return split(r, r_lo, like)
 
 
+def reciprocal_of_row(m: Number, total: Number, total_lo: Number) -> tuple[Number, Number, Number]:
+    """m and 1 / (total + total_lo)."""
+    return m, *reciprocal(m, total, total_lo)
+
+
+def reciprocal_of_one_more(m: Number, s: Number, s_lo: Number) -> tuple[Number, Number, Number]:
+    """m and 1 / (1 + s + s_lo) of the precision of m, to multiply biased exponentials."""
+    return m, *split(*unbiased(*reciprocal_of_total(m, s, s_lo), m), m)
+
+
 def scale_factors(r: Number, r_lo: Number, like: Number) -> tuple[Number, Number, Number]:
     """(before, r, r_lo) such that scaled(e·before, r, r_lo) unbiases e and multiplies it.
 
@@ -214,6 +224,11 @@ def logsumexp(m: Number, s: Number, s_lo: Number) -> Number:
     return where((abs(m) == INFINITY) & (s == s), widen(m), y + y_lo)
 
 
+def logsumexp_of_row(m: Number, s: Number, s_lo: Number) -> Number:
+    """The same in the row's own precision."""
+    return narrowed(logsumexp(m, s, s_lo), m)
+
+
 def logsumexp_pair(m: Number, s: Number, s_lo: Number) -> Pair:
     """The same as hi + lo, for a finite m."""
     t, t_lo = log1p_pair(s, s_lo)
@@ -254,8 +269,8 @@ def is_likely(y: Number) -> Number:
     return y > LOG_HALF
 
 
-def sums_without_and_with(likely: Number, others: Number, others_lo: Number, like: Number) -> Pair:
-    """Σ dy without the likely column's, and with it, of the row's own precision."""
+def sums_of_dy(likely: Number, others: Number, others_lo: Number, like: Number) -> Pair:
+    """Σ dy without the likely column, whose dy is `likely` or 0, and with it."""
     total, total_lo = add_pairs(others, others_lo, likely, likely * 0.0, like)
     return narrowed(others + others_lo, like), narrowed(total + total_lo, like)
 

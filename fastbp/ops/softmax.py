@@ -15,7 +15,14 @@ from numpy.typing import ArrayLike
 
 from ..arrays import Array, put_back, rows_of, rows_to_write, views_of
 from ..checks import as_axes, as_values, like_first, out_or_new, same_shape
-from ..cpu.origins import when_long
+from ..cpu.backward_rows import (
+    dot_by_maximum,
+    shifted_dot,
+    sums_of_log_softmax,
+    sums_of_long_log_softmax,
+    value_at_max,
+)
+from ..cpu.origins import when_huge, when_long
 from ..cpu.panels import spread_panels
 from ..cpu.quick_rows import quick_exp_sum, quick_exp_total, scale_quickly
 from ..cpu.row_kernels import (
@@ -27,7 +34,6 @@ from ..cpu.row_kernels import (
     each_two_rows,
 )
 from ..cpu.rows import (
-    dot_by_maximum,
     exp_sum,
     exp_total,
     map_row,
@@ -36,14 +42,12 @@ from ..cpu.rows import (
     of_row,
     row_max,
     scale_row,
-    shifted_dot,
-    sums_of_log_softmax,
-    sums_of_long_log_softmax,
-    value_at_max,
+    total_of_row,
+    totals_of_row,
 )
 from ..cpu.vectors import Number, Pointer
 from ..cuda.arrays import is_on_device
-from ..elementary import INFINITY, narrowed, split
+from ..elementary import INFINITY, split
 from ..formulas.softmax import (
     log_softmax as log_softmax_formula,
     log_softmax_backward as log_softmax_backward_formula,
@@ -51,9 +55,13 @@ from ..formulas.softmax import (
     log_total,
     logsumexp as logsumexp_formula,
     logsumexp_backward as logsumexp_backward_formula,
+    logsumexp_of_row,
     reciprocal,
+    reciprocal_of_one_more,
+    reciprocal_of_row,
     softmax as softmax_formula,
     softmax_backward as softmax_backward_formula,
+    sums_of_dy,
 )
 from .calls import (
     Axis,
@@ -123,18 +131,12 @@ softmax_rows = each_row_in_groups(exp_sum, reciprocal, _scale)
 softmax_rows_of_16_bits = each_row_in_groups(
     quick_exp_sum, reciprocal, of_exponentials(scale_quickly)
 )
-
-
-def reciprocal_of_row(m: Number, s: Number, s_lo: Number) -> tuple[Number, Number, Number]:
-    """m and 1 / (s + s_lo)."""
-    r, r_lo = reciprocal(m, s, s_lo)
-    return m, r, r_lo
-
-
 # Of a row too long for a GPU's chip, exponentials are computed twice rather than kept.
 _softmax_again = not_kept(exp_sum), reciprocal_of_row, of_row(map_row(softmax_formula))
-when_long(softmax_rows, "each_row_in_groups", *_softmax_again)
-when_long(softmax_rows_of_16_bits, "each_row_in_groups", *_softmax_again)
+_of_ranges = total_of_row, reciprocal_of_one_more, map_row(softmax_formula), 3
+for _kernel in (softmax_rows, softmax_rows_of_16_bits):
+    when_long(_kernel, "each_row_in_groups", *_softmax_again)
+    when_huge(_kernel, "totals", *_of_ranges)
 softmax_rows_where = each_row_where(softmax_row, 0.0)
 
 
@@ -199,6 +201,7 @@ def sums_of_long(dy: Pointer, y: Pointer, n: int) -> tuple[Number, Number, Numbe
 
 
 softmax_backward_rows = each_two_rows(sums_of_short, sums_of_long, softmax_backward_formula)
+when_huge(softmax_backward_rows, "dots", softmax_backward_formula)
 
 
 def log_softmax(
@@ -254,6 +257,11 @@ log_softmax_rows = each_row_in_groups(not_kept(exp_total), log_total, _log_softm
 log_softmax_rows_of_16_bits = each_row_in_groups(
     not_kept(quick_exp_total), log_total, of_row(map_row(log_softmax_quickly))
 )
+when_huge(log_softmax_rows, "totals", total_of_row, log_total, map_row(log_softmax_formula), 2)
+when_huge(
+    log_softmax_rows_of_16_bits, "totals", totals_of_row(quick_exp_total), log_total,
+    map_row(log_softmax_quickly), 2,
+)  # fmt: skip
 log_softmax_rows_where = each_row_where(log_softmax_row, -INFINITY)
 
 
@@ -299,6 +307,7 @@ def log_softmax_backward(
 log_softmax_backward_rows = each_two_rows(
     sums_of_log_softmax, sums_of_long_log_softmax, log_softmax_backward_formula
 )
+when_huge(log_softmax_backward_rows, "likely_sums", sums_of_dy, log_softmax_backward_formula)
 
 
 def logsumexp(
@@ -357,12 +366,8 @@ def logsumexp_row(x: Pointer, n: int) -> Number:
     return logsumexp_of_row(m, *exp_total(x, None, n, m, n))
 
 
-def logsumexp_of_row(m: Number, s: Number, s_lo: Number) -> Number:
-    """m + log(1 + s) in the row's own precision."""
-    return narrowed(logsumexp_formula(m, s, s_lo), m)
-
-
 logsumexp_rows = each_row_to_number(not_kept(exp_total), logsumexp_of_row)
+when_huge(logsumexp_rows, "number_of_totals", total_of_row, logsumexp_formula)
 logsumexp_rows_where = each_row_to_number_where(logsumexp_row)
 
 

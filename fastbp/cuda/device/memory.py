@@ -111,7 +111,18 @@ def load_pack(
     """`count` numbers from p[j] on, as they are computed with."""
     if not aligned:
         return [load_one(b, p, b.add(j, I64(k)), dtype) for k in range(count)]
-    words = [b.load(address, align=16) for address in _packs(b, p, j, dtype, count)]
+    return unpacked(b, load_words(b, p, j, dtype, count), dtype)
+
+
+def load_words(
+    b: ir.IRBuilder, p: ir.Value, j: ir.Value, dtype: types.Type, count: int
+) -> list[ir.Value]:
+    """`count` numbers from p[j] on as they stand in memory, in vectors of 16 bytes."""
+    return [b.load(address, align=16) for address in _packs(b, p, j, dtype, count)]
+
+
+def unpacked(b: ir.IRBuilder, words: list[ir.Value], dtype: types.Type) -> list[ir.Value]:
+    """The numbers in such vectors, as they are computed with."""
     if isinstance(dtype, Half):
         return [
             half_of_word(b, b.extract_element(v, I32(k)), dtype, which)
@@ -170,6 +181,30 @@ def _copy(stub: Callable[..., Any], apart: bool) -> None:
 
 _copy(words.copy_16, apart=False)
 _copy(words.copy_16_apart, apart=True)
+
+
+# Of 16 bits, fewer: unpacked, they need twice the registers, of which blocks of rows have 64.
+AT_ONCE = {2: 2, 4: 4, 8: 4}
+
+
+@word(words.at_once)
+def _at_once(p: Row) -> Any:
+    return signature(types.int64, p), lambda context, b, p_: I64(AT_ONCE[size(p.dtype)])
+
+
+@word(words.copy_16_at_once)
+def _copy_16_at_once(target: Row, source: Row, j: types.Type, step: types.Type) -> Any:
+    count = 16 // min(size(target.dtype), size(source.dtype))
+
+    def write(context: Any, b: ir.IRBuilder, t: Any, s: Any, j_: Any, step_: Any) -> None:
+        places = [b.add(j_, b.mul(step_, I64(k))) for k in range(AT_ONCE[size(source.dtype)])]
+        # Memory is asked for all of them, and each is unpacked when it is there.
+        several = [load_words(b, s, at, source.dtype, count) for at in places]
+        for at, words_ in zip(places, several, strict=True):
+            values = unpacked(b, words_, source.dtype)
+            store_pack(context, b, t, at, values, target.dtype, True)
+
+    return signature(types.void, target, source, types.int64, types.int64), write
 
 
 # formulas of elements -----------------------------------------------------------------------------

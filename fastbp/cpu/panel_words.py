@@ -92,6 +92,20 @@ def _strip(x: types.Type, i: types.Type, k: types.Type) -> Any:
     return signature(types.Array(x.dtype, 2, "A"), x, types.intp, types.intp), write
 
 
+@word(vectors.one_row)
+def _one_row(x: types.Type) -> Any:
+    if x == types.none:
+        return signature(x, x), lambda *_: None
+
+    def write(context: Any, b: ir.IRBuilder, x_: ir.Value) -> ir.Value:
+        array = arrayobj.make_array(x)(context, b, x_)
+        size = I64(_size(context, x.dtype))
+        n = array.nitems
+        return _array(context, b, x.dtype, array.data, (I64(1), n), (b.mul(n, size), size))
+
+    return signature(types.Array(x.dtype, 2, "A"), x), write
+
+
 @word(vectors.part)
 def _part(of_rows: types.Type, i: types.Type, k: types.Type) -> Any:
     if of_rows == types.none:

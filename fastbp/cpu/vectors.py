@@ -214,6 +214,10 @@ def strip(x: Any, i: int, k: int) -> Any:
     """
 
 
+def one_row(x: Any) -> Any:
+    """An array whose elements follow one another as a single row; None stays None."""
+
+
 def part(of_rows: Any, i: int, k: int) -> Any:
     """What belongs to k rows from row i on; all of it, if that is not one for each row.
 

@@ -18,16 +18,14 @@ from ..cpu.panels import (
 from ..cpu.run import Kernel, address, address_for, launch, shared_function
 from ..cpu.small import map_if_small, map_two_if_small, reduce_if_small
 from ..cuda.arrays import is_on_device
+from .small_calls import fits, keep, known
 
 Axis = int | tuple[int, ...] | None
 
 # Elementwise ranges begin at multiples of this, so that they do not share cache lines.
 GRAIN = 1024
 
-# Compiled functions of `cpu.small`, and the address of a kernel for each, by the kernel, dtype and
-# number of axes. By the dtype's number, which no other has: the letter of float16 is that of int1
-# of ml_dtypes, too.
-small: dict[tuple[Any, int, int], tuple[Kernel, int]] = {}
+_ndarray, _empty = np.ndarray, np.empty
 
 
 @cache
@@ -99,8 +97,8 @@ def map_element(kernel: Kernel, x: Any, out: Array | None, of_16_bits: Kernel | 
 
     Numbers of 16 bits may have a kernel of their own.
     """
-    if type(x) is np.ndarray:
-        result = small_result(kernel, x.size, (x,), out)
+    if type(x) is _ndarray:
+        result = small_result(kernel, False, x, None, out)
         if result is not None:
             return result
     elif is_on_device(x):
@@ -108,14 +106,14 @@ def map_element(kernel: Kernel, x: Any, out: Array | None, of_16_bits: Kernel | 
     x = as_values(x, "x")
     used = kernel if of_16_bits is None or x.dtype.itemsize > 2 else of_16_bits
     result = map_elements(used, {"x": x}, out)
-    remember(map_if_small, used, (x.dtype.char, x.ndim), (x, x), called=kernel)
+    remember(map_if_small, used, (x.dtype.char, x.ndim), (False, x, x), called=kernel)
     return result
 
 
 def map_elements_of_two(kernel: Kernel, a: Any, b: Any, names: str, out: Array | None) -> Any:
     """The same for two inputs, whose names are given in one string."""
-    if type(a) is type(b) is np.ndarray and a.dtype == b.dtype and a.ndim == b.ndim:
-        result = small_result(kernel, a.size, (False, a, b), out)
+    if type(a) is type(b) is _ndarray and a.dtype is b.dtype and a.ndim == b.ndim:
+        result = small_result(kernel, True, a, b, out)
         if result is not None:
             return result
     first, second = names.split()
@@ -132,8 +130,8 @@ def map_rows_of_one(
     kernel: Kernel, x: Any, axis: Axis, out: Array | None, of_16_bits: Kernel
 ) -> Array:
     """`map_rows` for one input, likewise."""
-    if type(x) is np.ndarray and x.ndim == 2 and axis == -1:
-        result = small_result(kernel, x.shape[0], (x,), out)
+    if type(x) is _ndarray and x.ndim == 2 and axis == -1:
+        result = small_result(kernel, False, x, None, out)
         if result is not None:
             return result
     if is_on_device(x):
@@ -143,15 +141,15 @@ def map_rows_of_one(
     used = kernel if x.dtype.itemsize > 2 else of_16_bits
     result = map_rows(used, {"x": x}, axis, out)
     if x.ndim == 2:
-        remember(map_if_small, used, x.dtype.char, (x, x), called=kernel)
+        remember(map_if_small, used, x.dtype.char, (True, x, x), called=kernel)
     return result
 
 
 def map_rows_of_two(kernel: Kernel, dy: Any, y: Any, axis: Axis, out: Array | None) -> Array:
     """`map_rows` for two inputs, likewise."""
-    both = type(dy) is type(y) is np.ndarray and dy.dtype == y.dtype
+    both = type(dy) is type(y) is _ndarray and dy.dtype is y.dtype
     if both and dy.ndim == y.ndim == 2 and axis == -1:
-        result = small_result(kernel, dy.shape[0], (True, dy, y), out)
+        result = small_result(kernel, True, dy, y, out)
         if result is not None:
             return result
     if is_on_device(dy):
@@ -168,10 +166,12 @@ def reduce_rows_of_one(
     kernel: Kernel, x: Any, axis: Axis, keepdims: bool, out: Array | None
 ) -> Any:
     """`reduce_rows` for one input, likewise."""
-    if type(x) is np.ndarray and x.ndim == 2 and axis == -1 and not keepdims and out is None:
-        result = small_result(kernel, x.shape[0], (x,), None, x.shape[:1])
-        if result is not None:
-            return result
+    if type(x) is _ndarray and x.ndim == 2 and axis == -1 and not keepdims:
+        entry = known.get((kernel, x.dtype, 2))
+        if entry is not None and (out is None or fits(out, x.dtype, 1)):
+            result = _empty(x.shape[:1], x.dtype) if out is None else out
+            if entry[0](entry[1], x, result):
+                return result
     if is_on_device(x):
         return on_gpu().reduce_rows(kernel, {"x": x}, axis, keepdims, out)
     x = as_values(x, "x")
@@ -201,23 +201,26 @@ def reduce_rows_where(
 
 
 def small_result(
-    kernel: Kernel, n: int, given: tuple[Any, ...], out: Any, shape: tuple[int, ...] | None = None
+    kernel: Kernel, of_two: bool, x: Array, y: Array | None, out: Array | None
 ) -> Array | None:
-    """What a function of `cpu.small` makes of n rows or elements; None if it cannot be asked.
+    """What a function of `cpu.small` makes of one input or two; None if it cannot be asked.
 
-    The result is shaped as the last array given, or as told.
+    The result is shaped as they are.
     """
-    x = given[-1]
-    dtype = x.dtype
-    entry = small.get((kernel, dtype.num, x.ndim))
-    if entry is None or not dtype.isnative:
+    dtype, ndim = x.dtype, x.ndim
+    entry = known.get((kernel, dtype, ndim))
+    if entry is None:
         return None
     if out is None:
-        out = np.empty(x.shape if shape is None else shape, dtype)
-    elif not fits(out, dtype, x.ndim):
+        out = _empty(x.shape, dtype)
+    elif not (  # `fits`, written out
+        type(out) is _ndarray and out.dtype is dtype and out.ndim == ndim and out.flags.writeable
+    ):
         return None
-    function, code = entry
-    return out if function(code, n, *given, out) else None
+    function, code, by_rows = entry
+    if of_two:
+        return out if function(code, by_rows, x, y, out) else None
+    return out if function(code, by_rows, x, out) else None
 
 
 def reduce_rows(
@@ -248,16 +251,9 @@ def remember(
     They will ask for the kernel that is `called`, if that is another one.
     """
     x = like[-2]
-    name, code = (called or kernel, x.dtype.num, x.ndim), address(kernel, key)
-    if x.ndim and code is not None and name not in small:
-        small[name] = shared_function(if_small, 0, 0, *like), code
-
-
-def fits(out: Any, dtype: np.dtype[Any], ndim: int) -> bool:
-    """Whether compiled code may look at out: it cannot tell a dtype or what is read-only."""
-    return (
-        type(out) is np.ndarray and out.dtype == dtype and out.ndim == ndim and out.flags.writeable
-    )
+    name, code = (called or kernel, x.dtype, x.ndim), address(kernel, key)
+    if x.ndim and code is not None and name not in known:
+        keep(name, shared_function(if_small, 0, *like), code, like[0])
 
 
 def map_elements(kernel: Kernel, inputs: dict[str, Array], out: Array | None) -> Any:

@@ -36,7 +36,7 @@ EMPTIES = ("nan", "zero")
 BAD_LABELS = ("raise", "nan", "ignore")
 NAN = float("nan")
 
-_NOTHING = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}
+NOTHING = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}
 
 
 class Targets(NamedTuple):
@@ -132,7 +132,7 @@ def row_loss(
     if n_rows and not n_classes:
         raise ValueError(f"logits has shape {logits.shape}; expected at least one class")
 
-    weight, sample = _NOTHING[dtype], _NOTHING[dtype]
+    weight, sample = NOTHING[dtype], NOTHING[dtype]
     if class_weight is not None:
         weight = of_dtype(as_values(class_weight, "class_weight"), dtype)
         same_shape(weight, "class_weight", (n_classes,), "one row of logits")
@@ -150,7 +150,7 @@ def row_loss(
     else:
         ignore, has_ignore = as_ignored(o.ignore_index, rows.indices.dtype)
     if rows.indices is not None:
-        counted = weight if rows.given is None else _NOTHING[dtype]
+        counted = weight if rows.given is None else NOTHING[dtype]
         bad, denominator = serial(
             count_rows, (dtype.char, rows.indices.dtype.char), n_rows, n_classes, rows.indices,
             counted, sample, ignore, has_ignore,
@@ -166,6 +166,15 @@ def row_loss(
         denominator if o.reduction == "mean" else 1.0,
         rows_shape if o.reduction == "none" else (),
     )  # fmt: skip
+
+
+def transform(p: RowLoss) -> tuple[float | None, ...]:
+    """Soft cap, temperature and z-loss; None are those that change nothing.
+
+    Kernels are compiled for those that are given. A soft cap takes the temperature with it.
+    """
+    temperature = None if p.softcap is None and p.temperature == 1.0 else p.temperature
+    return p.softcap, temperature, p.z_loss or None
 
 
 def _number(value: Any, name: str) -> float:

@@ -108,8 +108,8 @@ def small_rows(
 
 
 def fits_weight(w: Any, dtype: np.dtype[Any]) -> bool:
-    """Whether compiled code may look at these weights."""
-    return type(w) is _ndarray and w.dtype is dtype and w.ndim == 1
+    """Whether compiled code may look at these weights, where none at all are an empty array."""
+    return type(w) is _ndarray and w.dtype is dtype and w.ndim == 1 and len(w) > 0
 
 
 @lru_cache

@@ -72,7 +72,7 @@ def map_two_if_small(kernel: int, by_rows: bool, x: Array, y: Array, out: Array)
     return True
 
 
-def reduce_if_small(kernel: int, x: Array, out: Array) -> bool:
+def reduce_if_small(kernel: int, _by_rows: bool, x: Array, out: Array) -> bool:
     """The same for a kernel that makes a number of each row; out touches no input."""
     if x.size >= PARALLEL_FROM or out.size != x.shape[0] or not contiguous(x):
         return False

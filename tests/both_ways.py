@@ -118,6 +118,7 @@ FORMS = {
     "list": lambda a: a.astype(np.float64).tolist() if a.dtype.kind != "i" else a.tolist(),
     "float16": lambda a: a.astype(np.float16),
     "float64": lambda a: a.astype(np.float64),
+    "bool": lambda a: a.astype(np.float64) > 0.5,
     "int32": lambda a: a.astype(np.int32),
     "uint8": lambda a: a.astype(np.uint8),
     "complex": lambda a: a.astype(np.float64).astype(complex),

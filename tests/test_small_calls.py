@@ -161,6 +161,36 @@ def test_dloss(dloss, monkeypatch):
             check_both_ways(function, given, monkeypatch, f"{kind} {options}")
 
 
+def test_the_gradient_of_each_row_is_not_taken_for_that_of_all(monkeypatch):
+    """A dloss for each row has a kernel of its own, which must not be remembered."""
+    with monkeypatch.context() as patch:
+        patch.setattr(small_calls, "known", {})
+
+        def given(**dloss):
+            p = rows(as_dtype("float32"), "labels", {"reduction": "none"}, None)
+            return {**dloss, **p}
+
+        each = np.linspace(1, 2, N).astype(np.float32)
+        outcome(fastbp.softmax_cross_entropy_backward, lambda: given(_dloss=each))
+        assert not small_calls.known
+        check_both_ways(fastbp.softmax_cross_entropy_with_grad, given, patch, "with_grad")
+
+
+def test_out_over_hard_labels(monkeypatch):
+    """Labels are converted, and the copy does not overlap out any more."""
+    for form in (np.int32, np.bool_):
+
+        def given(form=form):
+            room = np.zeros(N * 4, np.uint8)
+            labels = room[: N * np.dtype(form).itemsize].view(form)
+            labels[::2] = 1
+            x = np.linspace(-1, 1, N, dtype=np.float32)
+            return {"_x": x, "_targets": labels, "out": room.view(np.float32)}
+
+        outcome(fastbp.sigmoid_cross_entropy_with_grad, lambda: given() | {"out": None})
+        check_both_ways(fastbp.sigmoid_cross_entropy_with_grad, given, monkeypatch, form)
+
+
 def test_options_that_change_are_forgotten(monkeypatch):
     """The oldest first, so that a temperature that falls with every call fills no memory."""
     monkeypatch.setattr(small_calls, "MOST", 5)
@@ -175,7 +205,12 @@ def test_options_that_change_are_forgotten(monkeypatch):
 def test_sums_of_weights_that_float64_cannot_hold(monkeypatch):
     """Their denominator is rounded once, or found the general way."""
     x, p = np.zeros((4, 3)), np.full((4, 3), 0.25)
-    for w in ([1e16, 1, 1e-16, 1], [1e300, 1, 1e-300, -1e300], [1e308] * 4, [1, 1e-8, 1e-8, 1e-8]):
+    for w in (
+        [1e16, 1, 1e-16, 1],
+        [1e300, 1, 1e-300, -1e300],
+        [1e308] * 4,
+        [1, 2**-53, 2**-110, 0],
+    ):
 
         def given(w=w):
             return {"_x": x.copy(), "_targets": p, "sample_weight": np.array(w, float)}

@@ -214,6 +214,13 @@ def strip(x: Any, i: int, k: int) -> Any:
     """
 
 
+def place(x: Any) -> tuple[int, int]:  # type: ignore[empty-body]
+    """(address, bytes) of an array; bytes is -1 unless its elements follow one another.
+
+    Of None, (0, 0).
+    """
+
+
 def one_row(x: Any) -> Any:
     """An array whose elements follow one another as a single row; None stays None."""
 

@@ -93,8 +93,14 @@ def element_loss(
 
 def _weight(w: ArrayLike, name: str, x: Array, x_name: str) -> Array:
     weight = of_dtype(as_values(w, name), computed_in(x.dtype))
-    broadcast(weight, name, x.shape, x_name)
+    if not _ends(x.shape, weight.shape):
+        broadcast(weight, name, x.shape, x_name)
     return weight
+
+
+def _ends(shape: tuple[int, ...], own: tuple[int, ...]) -> bool:
+    """Whether the last axes of a shape are those of a weight, which then need no broadcasting."""
+    return shape[len(shape) - len(own) :] == own
 
 
 def spread(w: Array, shape: tuple[int, ...]) -> Weights:
@@ -102,8 +108,11 @@ def spread(w: Array, shape: tuple[int, ...]) -> Weights:
 
     Only what lies between the first and the last axis along which w changes is ever copied.
     """
+    size = math.prod(shape)
+    if w.size == 1:
+        return Weights(w.reshape(-1).copy(), max(size, 1), 1)
     values, run = _changing(w, shape)
-    period, size = values.size, math.prod(shape)
+    period = values.size
     if run == 1 and period < size:
         length = min(size, period + CHUNK)
         repeated = np.empty((-(-length // period), period), values.dtype)
@@ -114,6 +123,8 @@ def spread(w: Array, shape: tuple[int, ...]) -> Weights:
 
 def _changing(w: Array, shape: tuple[int, ...]) -> tuple[Array, int]:
     """w without the axes before and behind all that it has, flat; the elements behind."""
+    if w.flags.c_contiguous and w.flags.aligned and _ends(shape, w.shape):
+        return w.reshape(-1), 1
     own = (1,) * (len(shape) - w.ndim) + w.shape
     axes = [a for a, n in enumerate(own) if n != 1]
     first, end = (axes[0], axes[-1] + 1) if axes else (len(shape), len(shape))

@@ -231,16 +231,16 @@ def _sparse(indices: Array, given: Array, logits: Array, rows_shape: tuple[int, 
 
 def gradient_like(problem: RowLoss, out: Array | None, dloss: Array | None = None) -> Array:
     """`out`, checked, or a new array for the gradient by the logits."""
+    p = problem
+    if out is None:
+        return np.empty(p.logits.shape, p.logits.dtype)
     inputs = {
-        "logits": problem.logits,
-        "class_weight": problem.class_weight,
-        "sample_weight": problem.sample_weight,
-    }
-    if dloss is not None:
-        inputs["dloss"] = dloss
-    parts = zip(("targets", "targets' indices", "targets' weights"), problem.targets, strict=True)
-    inputs |= {name: array for name, array in parts if array is not None}
-    return out_or_new(out, inputs)
+        "logits": p.logits, "class_weight": p.class_weight, "sample_weight": p.sample_weight,
+        "dloss": dloss, "targets": p.targets.probabilities, "targets' indices": p.targets.indices,
+        "targets' weights": p.targets.given,
+    }  # fmt: skip
+    given = {name: array for name, array in inputs.items() if array is not None and array.size}
+    return out_or_new(out, {"logits": p.logits} | given)
 
 
 def reduced(sums: Array, problem: RowLoss) -> Any:

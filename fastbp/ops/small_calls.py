@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from ..checks import computed_in
+from ..checks import computed_in, like_first
 from ..cpu.elementwise_losses import BLOCK
 from ..cpu.index_losses import index_blocks
 from ..cpu.run import Kernel, address, shared_function
 from ..cpu.small import (
     ONE_BLOCK,
+    Asked,
     element_loss_if_small,
     label_loss_if_small,
     probability_loss_if_small,
@@ -83,7 +84,7 @@ def small_rows(
         entry = known.get(name)
     except TypeError:  # what cannot be looked up is no option
         entry = None
-    if entry is None:
+    if entry is None or logits.size >= ONE_BLOCK:
         return None
     function, code, weight, sample, epsilon, smooth, options, each = entry
     computed = sample.dtype
@@ -100,8 +101,9 @@ def small_rows(
             return None
     if epsilon:
         smooth = smoothing_array(epsilon, logits.shape[1])
+    dx = out if with_grad else logits  # as compiled code takes an array in any case
     losses = _empty(logits.shape[0] if each else 1, computed)
-    if not function(code, logits, targets, weight, sample, smooth, dloss, options, losses, out):
+    if not function(code, logits, targets, weight, sample, smooth, dloss, options, losses, dx):
         return None
     loss = losses if each else losses[0]
     return (loss, out) if with_grad else loss
@@ -141,8 +143,8 @@ def remember_rows(
     nothing = NOTHING[computed_in(p.logits.dtype)]
     weight: Array | None = nothing
     smooth: Array | None = smoothing_array(p.smoothing, p.n_classes)
-    to_loss = (p.reduction == "mean", p.empty == "zero", p.reduction == "none")
-    told: tuple[Any, ...] = to_loss, (*transform(p), p.temperature)
+    asked = asked_of(p.reduction, p.empty, dx is not None)
+    told: tuple[Any, ...] = asked, (*transform(p), p.temperature)
     function: Kernel = target_loss_if_small
     if indices is not None:
         function = label_loss_if_small
@@ -151,12 +153,17 @@ def remember_rows(
         told = p.ignore, p.has_ignore, raises, p.bad_is_nan, indexed, *told
     elif class_weight is None:
         weight = None
-    like = p.logits, targets, weight, nothing, smooth, 1.0, told, nothing, dx
+    like = p.logits, targets, weight, nothing, smooth, 1.0, told, nothing, p.logits
     compiled = shared_function(function, 0, *like)
-    keep(name, compiled, code, weight, nothing, p.smoothing, smooth, told, to_loss[2])
+    keep(name, compiled, code, weight, nothing, p.smoothing, smooth, told, asked[2])
 
 
 # other losses -------------------------------------------------------------------------------------
+
+
+def asked_of(reduction: str, empty: str, with_grad: bool, with_loss: bool = True) -> Asked:
+    """What compiled code is asked for."""
+    return reduction == "mean", empty == "zero", reduction == "none", with_grad, with_loss
 
 
 def small_probabilities(probs: Any, targets: Any, axis: Any, reduction: Any) -> Any:
@@ -169,9 +176,9 @@ def small_probabilities(probs: Any, targets: Any, axis: Any, reduction: Any) -> 
         entry = None
     if entry is None:
         return None
-    function, code, computed, with_labels, to_loss, each = entry
+    function, code, computed, with_labels, asked, each = entry
     losses = _empty(probs.shape[0] if each else 1, computed)
-    if not function(code, probs, targets, with_labels, to_loss, losses):
+    if not function(code, probs, targets, with_labels, asked, losses):
         return None
     return losses if each else losses[0]
 
@@ -187,12 +194,11 @@ def remember_probabilities(
     if name in known or code is None:
         return
     computed = computed_in(probs.dtype)
-    each = reduction == "none"
     with_labels = True if targets.ndim == 1 else None
-    to_loss = (reduction == "mean", False, each)
-    like = probs, targets, with_labels, to_loss, NOTHING[computed]
+    asked = asked_of(reduction, "nan", with_grad=False)
+    like = probs, targets, with_labels, asked, NOTHING[computed]
     function = shared_function(probability_loss_if_small, 0, *like)
-    keep(name, function, code, computed, with_labels, to_loss, each)
+    keep(name, function, code, computed, with_labels, asked, asked[2])
 
 
 # What is asked of `small_elements`.
@@ -211,23 +217,34 @@ def small_elements(
         entry = known.get((kernel, dtype, ndim, reduction, empty, asked))
     except TypeError:
         entry = None
-    if entry is None or targets.dtype is not dtype or targets.ndim != ndim:
+    if entry is not None and targets.dtype is not dtype and x.size <= BLOCK:
+        targets = hard_labels(targets, x, out)
+    if entry is None or targets is None or targets.ndim != ndim or x.size > BLOCK:
         return None
-    function, code, computed, to_loss, each = entry
-    losses = None
+    function, code, computed, told, each = entry
+    dx = x  # as compiled code takes an array in any case
     if asked:
         if out is None:
             out = _empty(x.shape, dtype)
         elif not fits(out, dtype, ndim):
             return None
-    if asked != GRADIENT:
-        losses = _empty(x.size if each else 1, computed)
-    if not function(code, x, targets, dloss, to_loss, losses, out):
+        dx = out
+    losses = _empty(x.size if each else 1, computed)
+    if not function(code, x, targets, dloss, told, losses, dx):
         return None
-    if losses is None:
+    if asked == GRADIENT:
         return out
     loss = losses.reshape(x.shape) if each else losses[0]
     return (loss, out) if asked else loss
+
+
+def hard_labels(targets: Array, x: Array, out: Any) -> Array | None:
+    """Integers and bools as floats, unless the copy would hide that out overlaps them."""
+    if targets.dtype.kind not in "biu":
+        return None
+    if out is not None and (type(out) is not _ndarray or np.may_share_memory(targets, out)):
+        return None
+    return like_first(targets, "targets", x)
 
 
 def remember_elements(
@@ -239,8 +256,6 @@ def remember_elements(
     if name in known or code is None or not 0 < x.size <= BLOCK or x.ndim == 0:
         return
     computed = computed_in(x.dtype)
-    to_loss = (reduction == "mean", empty == "zero", reduction == "none")
-    losses = None if asked == GRADIENT else NOTHING[computed]
-    like = x, x, 1.0, to_loss, losses, x if asked else None
-    function = shared_function(element_loss_if_small, 0, *like)
-    keep(name, function, code, computed, to_loss, to_loss[2])
+    told = asked_of(reduction, empty, asked != LOSS, asked != GRADIENT)
+    function = shared_function(element_loss_if_small, 0, x, x, 1.0, told, NOTHING[computed], x)
+    keep(name, function, code, computed, told, told[2])

@@ -318,7 +318,7 @@ def _kernel(
     if p.smoothing or probabilities is not None:
         smoothing = smoothing_array(p.smoothing, p.n_classes)
     skipped = (p.ignore, p.has_ignore, p.bad_is_nan)
-    key = (p.logits.dtype.char, dloss.dtype.char, dx is None, *(o is None for o in transform(p)))
+    key = (p.logits.dtype.char, dloss.dtype.char, dx is None, *[o is None for o in transform(p)])
     if probabilities is not None:
         return target_blocks, (*key, weight is None), (x, probabilities, weight, smoothing)
     # (A share so small that it is 0 would make NaN of -inf.)

@@ -25,7 +25,7 @@ ONE_BLOCK = 2 * BLOCK
 
 def apart(a: int, a_bytes: int, b: int, b_bytes: int) -> bool:
     """Whether places from a on have none in common with those from b on."""
-    return abs(a - b) >= max(a_bytes, b_bytes)
+    return a + a_bytes <= b or b + b_bytes <= a
 
 
 def can_hold_gradient(dx: int, dx_bytes: int, x: int, x_bytes: int) -> bool:

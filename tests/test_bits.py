@@ -3,7 +3,6 @@
 `linear` is exempt: its products are the BLAS library's.
 """
 
-import importlib
 import inspect
 import json
 import os
@@ -18,7 +17,7 @@ import pytest
 from options import each
 
 import fastbp
-from fastbp.ops import calls
+from fastbp.ops import small_calls
 from fastbp.testing import OPS
 
 NAMES = [name for name in OPS if not name.startswith("linear")]
@@ -223,11 +222,8 @@ def test_small_inputs_in_parallel(name, dtype, threads, monkeypatch):
 
 def forget_small_calls(patch):
     """So that small calls take the way of large ones."""
-    losses = importlib.import_module("fastbp.ops.softmax_cross_entropy")
-    patch.setattr(calls, "small", {})
-    patch.setattr(calls, "remember", lambda *_, **__: None)
-    patch.setattr(losses, "_small", {})
-    patch.setattr(losses, "_remember", lambda *_: None)
+    patch.setattr(small_calls, "MOST", 0)
+    small_calls.known.clear()
 
 
 def test_the_parallel_path_is_what_runs(threads, monkeypatch):

@@ -38,6 +38,8 @@ Formula = Callable[..., Any]
 
 # So many elements have their weights spread at a time: they stay in the first-level cache.
 CHUNK = 2048
+# About so many elements are in a block, which are whole chunks, and there are no more blocks.
+BLOCK, MOST_BLOCKS = 2 * CHUNK, 256
 
 
 @cache

@@ -92,6 +92,44 @@ def _strip(x: types.Type, i: types.Type, k: types.Type) -> Any:
     return signature(types.Array(x.dtype, 2, "A"), x, types.intp, types.intp), write
 
 
+@word(vectors.place)
+def _place(x: types.Type) -> Any:
+    two = types.UniTuple(types.intp, 2)
+
+    def write(context: Any, b: ir.IRBuilder, x_: ir.Value) -> ir.Value:
+        if x == types.none:
+            return context.make_tuple(b, two, (I64(0), I64(0)))
+        array = arrayobj.make_array(x)(context, b, x_)
+        step, whole = I64(_size(context, x.dtype)), cgutils.true_bit
+        axes = zip(
+            cgutils.unpack_tuple(b, array.shape, x.ndim),
+            cgutils.unpack_tuple(b, array.strides, x.ndim),
+            strict=True,
+        )
+        for n, stride in reversed(list(axes)):
+            whole = b.and_(whole, b.icmp_signed("==", stride, step))
+            step = b.mul(step, n)
+        whole = b.or_(whole, b.icmp_signed("==", step, I64(0)))  # strides of nothing are any
+        n_bytes = b.select(whole, step, I64(-1))
+        return context.make_tuple(b, two, (b.ptrtoint(array.data, I64), n_bytes))
+
+    return signature(two, x), write
+
+
+@word(vectors.one_row)
+def _one_row(x: types.Type) -> Any:
+    if x == types.none:
+        return signature(x, x), lambda *_: None
+
+    def write(context: Any, b: ir.IRBuilder, x_: ir.Value) -> ir.Value:
+        array = arrayobj.make_array(x)(context, b, x_)
+        size = I64(_size(context, x.dtype))
+        n = array.nitems
+        return _array(context, b, x.dtype, array.data, (I64(1), n), (b.mul(n, size), size))
+
+    return signature(types.Array(x.dtype, 2, "A"), x), write
+
+
 @word(vectors.part)
 def _part(of_rows: types.Type, i: types.Type, k: types.Type) -> Any:
     if of_rows == types.none:

@@ -226,6 +226,17 @@ def strip(x: Any, i: int, k: int) -> Any:
     """
 
 
+def place(x: Any) -> tuple[int, int]:  # type: ignore[empty-body]
+    """(address, bytes) of an array; bytes is -1 unless its elements follow one another.
+
+    Of None, (0, 0).
+    """
+
+
+def one_row(x: Any) -> Any:
+    """An array whose elements follow one another as a single row; None stays None."""
+
+
 def part(of_rows: Any, i: int, k: int) -> Any:
     """What belongs to k rows from row i on; all of it, if that is not one for each row.
 

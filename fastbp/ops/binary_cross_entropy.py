@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike
 from ..arrays import Array
 from ..cpu.elementwise_losses import loss_blocks
 from ..formulas.elementwise_losses import binary_gradient, binary_loss
-from .element_losses import element_loss, gradient_of, loss_of
+from .element_losses import gradient_of, loss_of
 
-kernel = loss_blocks(binary_loss, binary_gradient)
+kernels = (loss_blocks(binary_loss, binary_gradient),)
+NAMES = "probs targets"
 
 
 def binary_cross_entropy(probs: ArrayLike, targets: ArrayLike, *, reduction: str = "mean") -> Any:
@@ -55,8 +56,7 @@ def binary_cross_entropy(probs: ArrayLike, targets: ArrayLike, *, reduction: str
     >>> fastbp.binary_cross_entropy([0.25, 1.0, 1.0], [1, 1, 0], reduction="none")
     array([1.38629436, 0.        ,        inf])
     """
-    problem = element_loss({"probs": probs, "targets": targets}, reduction)
-    return loss_of(problem, kernel)
+    return loss_of(kernels, NAMES, probs, targets, reduction)
 
 
 def binary_cross_entropy_backward(
@@ -100,5 +100,4 @@ def binary_cross_entropy_backward(
     >>> fastbp.binary_cross_entropy_backward(1.0, [0.25, 0.5], [1, 0], reduction="sum")
     array([-4.,  2.])
     """
-    problem = element_loss({"probs": probs, "targets": targets}, reduction)
-    return gradient_of(problem, kernel, dloss, out)
+    return gradient_of(kernels, NAMES, dloss, probs, targets, out, reduction)

@@ -19,16 +19,14 @@ from ..cpu.run import Kernel, address, address_for, launch, shared_function, usa
 from ..cpu.small import map_if_small, map_two_if_small, reduce_if_small
 from ..cpu.wide_rows import WIDE, are_better_shared
 from ..cuda.arrays import is_on_device
+from .small_calls import fits, keep, known
 
 Axis = int | tuple[int, ...] | None
 
 # Elementwise ranges begin at multiples of this, so that they do not share cache lines.
 GRAIN = 1024
 
-# Compiled functions of `cpu.small`, and the address of a kernel for each, by the kernel, dtype and
-# number of axes. By the dtype's number, which no other has: the letter of float16 is that of int1
-# of ml_dtypes, too.
-small: dict[tuple[Any, int, int], tuple[Kernel, int]] = {}
+_ndarray, _empty = np.ndarray, np.empty
 
 
 def plan_of_wide_rows(kernel: Kernel, x: Array) -> Callable[..., None] | None:
@@ -109,73 +107,73 @@ def rows_at_a_time(arrays: Sequence[Array]) -> int:
     return rows_in_panel(outer * inner, itemsize, n * sum(a.itemsize for a in panels))
 
 
-def map_element(kernel: Kernel, x: Any, out: Array | None, of_16_bits: Kernel | None = None) -> Any:
-    """`map_elements` for one input, in less than 1 µs where there is nothing to convert.
+def map_one(
+    kernel: Kernel, x: Any, out: Array | None, of_16_bits: Kernel | None = None, axis: Axis = -1,
+    by_rows: bool = False,
+) -> Any:  # fmt: skip
+    """`map_elements` or `map_rows` for one input, in less than 1 µs where all is plain.
 
     Numbers of 16 bits may have a kernel of their own.
     """
-    if type(x) is np.ndarray:
-        result = small_result(kernel, x.size, (x,), out)
-        if result is not None:
-            return result
-    elif is_on_device(x):
+    if type(x) is _ndarray and axis == -1:
+        dtype, ndim = x.dtype, x.ndim
+        entry = known.get((kernel, dtype, ndim))
+        if entry is not None:
+            result = out
+            if out is None:
+                result = _empty(x.shape, dtype)
+            elif (  # `fits`, written out, as below: to call it takes a tenth of all the time
+                type(out) is not _ndarray
+                or out.dtype is not dtype
+                or out.ndim != ndim
+                or not out.flags.writeable
+            ):
+                result = None
+            function, code, rows = entry
+            if result is not None and function(code, rows, x, result):
+                return result
+    if is_on_device(x):
+        if by_rows:
+            return on_gpu().map_rows(kernel, {"x": x}, axis, out, of_16_bits)
         return on_gpu().map_elements(kernel, {"x": x}, out, of_16_bits)
     x = as_values(x, "x")
     used = kernel if of_16_bits is None or x.dtype.itemsize > 2 else of_16_bits
-    result = map_elements(used, {"x": x}, out)
-    remember(map_if_small, used, (x.dtype.char, x.ndim), (x, x), called=kernel)
+    result = map_rows(used, {"x": x}, axis, out) if by_rows else map_elements(used, {"x": x}, out)
+    remember(map_if_small, used, by_rows, (x, x), called=kernel)
     return result
 
 
-def map_elements_of_two(kernel: Kernel, a: Any, b: Any, names: str, out: Array | None) -> Any:
+def map_two(
+    kernel: Kernel, a: Any, b: Any, names: str, out: Array | None, axis: Axis = -1,
+    by_rows: bool = False,
+) -> Any:  # fmt: skip
     """The same for two inputs, whose names are given in one string."""
-    if type(a) is type(b) is np.ndarray and a.dtype == b.dtype and a.ndim == b.ndim:
-        result = small_result(kernel, a.size, (False, a, b), out)
-        if result is not None:
-            return result
+    if type(a) is _ndarray and type(b) is _ndarray and axis == -1:
+        dtype, ndim = a.dtype, a.ndim
+        entry = known.get((kernel, dtype, ndim))
+        if entry is not None and b.dtype is dtype and b.ndim == ndim:
+            result = out
+            if out is None:
+                result = _empty(a.shape, dtype)
+            elif (
+                type(out) is not _ndarray
+                or out.dtype is not dtype
+                or out.ndim != ndim
+                or not out.flags.writeable
+            ):
+                result = None
+            function, code, rows = entry
+            if result is not None and function(code, rows, a, b, result):
+                return result
     first, second = names.split()
     if is_on_device(a):
+        if by_rows:
+            return on_gpu().map_rows(kernel, {first: a, second: b}, axis, out)
         return on_gpu().map_elements(kernel, {first: a, second: b}, out)
     a = as_values(a, first)
-    b = like_first(b, second, a)
-    result = map_elements(kernel, {first: a, second: b}, out)
-    remember(map_two_if_small, kernel, (a.dtype.char, a.ndim), (False, a, a, a))
-    return result
-
-
-def map_rows_of_one(
-    kernel: Kernel, x: Any, axis: Axis, out: Array | None, of_16_bits: Kernel
-) -> Array:
-    """`map_rows` for one input, likewise."""
-    if type(x) is np.ndarray and x.ndim == 2 and axis == -1:
-        result = small_result(kernel, x.shape[0], (x,), out)
-        if result is not None:
-            return result
-    if is_on_device(x):
-        on_device: Array = on_gpu().map_rows(kernel, {"x": x}, axis, out, of_16_bits)
-        return on_device
-    x = as_values(x, "x")
-    used = kernel if x.dtype.itemsize > 2 else of_16_bits
-    result = map_rows(used, {"x": x}, axis, out)
-    if x.ndim == 2:
-        remember(map_if_small, used, x.dtype.char, (x, x), called=kernel)
-    return result
-
-
-def map_rows_of_two(kernel: Kernel, dy: Any, y: Any, axis: Axis, out: Array | None) -> Array:
-    """`map_rows` for two inputs, likewise."""
-    both = type(dy) is type(y) is np.ndarray and dy.dtype == y.dtype
-    if both and dy.ndim == y.ndim == 2 and axis == -1:
-        result = small_result(kernel, dy.shape[0], (True, dy, y), out)
-        if result is not None:
-            return result
-    if is_on_device(dy):
-        on_device: Array = on_gpu().map_rows(kernel, {"dy": dy, "y": y}, axis, out)
-        return on_device
-    dy = as_values(dy, "dy")
-    result = map_rows(kernel, {"dy": dy, "y": like_first(y, "y", dy)}, axis, out)
-    if dy.ndim == 2:
-        remember(map_two_if_small, kernel, dy.dtype.char, (True, dy, dy, dy))
+    inputs = {first: a, second: like_first(b, second, a)}
+    result = map_rows(kernel, inputs, axis, out) if by_rows else map_elements(kernel, inputs, out)
+    remember(map_two_if_small, kernel, by_rows, (a, a, a))
     return result
 
 
@@ -183,16 +181,18 @@ def reduce_rows_of_one(
     kernel: Kernel, x: Any, axis: Axis, keepdims: bool, out: Array | None
 ) -> Any:
     """`reduce_rows` for one input, likewise."""
-    if type(x) is np.ndarray and x.ndim == 2 and axis == -1 and not keepdims and out is None:
-        result = small_result(kernel, x.shape[0], (x,), None, x.shape[:1])
-        if result is not None:
-            return result
+    if type(x) is _ndarray and axis == -1 and not keepdims:
+        entry = known.get((kernel, x.dtype, x.ndim))
+        if entry is not None and (out is None or fits(out, x.dtype, 1)):
+            result = _empty(x.shape[:1], x.dtype) if out is None else out
+            function, code, rows = entry
+            if function(code, rows, x, result):
+                return result
     if is_on_device(x):
         return on_gpu().reduce_rows(kernel, {"x": x}, axis, keepdims, out)
     x = as_values(x, "x")
     result = reduce_rows(kernel, {"x": x}, axis, keepdims, out)
-    if x.ndim == 2 and axis == -1:
-        remember(reduce_if_small, kernel, x.dtype.char, (x, np.empty(0, x.dtype)))
+    remember(reduce_if_small, kernel, True, (x, np.empty(0, x.dtype)))
     return result
 
 
@@ -213,26 +213,6 @@ def reduce_rows_where(
         return on_gpu().reduce_rows(kernel, {"x": x, "where": where}, axis, keepdims, out)
     x = as_values(x, "x")
     return reduce_rows(kernel, {"x": x, "where": as_mask(where, x)}, axis, keepdims, out)
-
-
-def small_result(
-    kernel: Kernel, n: int, given: tuple[Any, ...], out: Any, shape: tuple[int, ...] | None = None
-) -> Array | None:
-    """What a function of `cpu.small` makes of n rows or elements; None if it cannot be asked.
-
-    The result is shaped as the last array given, or as told.
-    """
-    x = given[-1]
-    dtype = x.dtype
-    entry = small.get((kernel, dtype.num, x.ndim))
-    if entry is None or not dtype.isnative:
-        return None
-    if out is None:
-        out = np.empty(x.shape if shape is None else shape, dtype)
-    elif not fits(out, dtype, x.ndim):
-        return None
-    function, code = entry
-    return out if function(code, n, *given, out) else None
 
 
 def reduce_rows(
@@ -256,23 +236,19 @@ def reduce_rows(
 
 
 def remember(
-    if_small: Kernel, kernel: Kernel, key: Any, like: tuple[Any, ...], called: Any = None
+    if_small: Kernel, kernel: Kernel, by_rows: bool, like: tuple[Array, ...], called: Any = None
 ) -> None:
     """Let later calls with arguments such as these try a function of `cpu.small` first.
 
     They will ask for the kernel that is `called`, if that is another one.
     """
-    x = like[-2]
-    name, code = (called or kernel, x.dtype.num, x.ndim), address(kernel, key)
-    if x.ndim and code is not None and name not in small:
-        small[name] = shared_function(if_small, 0, 0, *like), code
-
-
-def fits(out: Any, dtype: np.dtype[Any], ndim: int) -> bool:
-    """Whether compiled code may look at out: it cannot tell a dtype or what is read-only."""
-    return (
-        type(out) is np.ndarray and out.dtype == dtype and out.ndim == ndim and out.flags.writeable
-    )
+    x = like[0]
+    name, char = (called or kernel, x.dtype, x.ndim), x.dtype.char
+    if name in known or (x.ndim != 2 if by_rows else x.ndim == 0):
+        return
+    code = address(kernel, char if by_rows else (char, x.ndim))
+    if code is not None:
+        keep(name, shared_function(if_small, 0, by_rows, *like), code, by_rows)
 
 
 def map_elements(kernel: Kernel, inputs: dict[str, Array], out: Array | None) -> Any:

@@ -35,6 +35,7 @@ from ..cpu.run import launch, serial
 from ..cuda.arrays import is_on_device
 from .element_losses import as_factor
 from .row_losses import REDUCTIONS, targets_of, total_of
+from .small_calls import remember_probabilities, small_probabilities
 
 
 class Problem(NamedTuple):
@@ -93,6 +94,9 @@ def cross_entropy(
     >>> fastbp.cross_entropy([[0.25, 0.75], [1.0, 0.0]], [0, 1], reduction="none")
     array([1.38629436,        inf])
     """
+    loss = small_probabilities(probs, targets, axis, reduction)
+    if loss is not None:
+        return loss
     if is_on_device(probs):
         one_of(reduction, "reduction", REDUCTIONS)
         return _on_gpu().cross_entropy({"probs": probs, "targets": targets}, axis, reduction)
@@ -106,6 +110,7 @@ def cross_entropy(
     key = (p.p.dtype.char, p.targets.dtype.char, losses is None)
     kernel, work = (label_log_blocks, n_rows) if p.with_labels else (target_log_blocks, p.p.size)
     launch(kernel, key, n_blocks, work, 1, p.p, p.targets, losses, sums, block)
+    remember_probabilities(p.probs, p.targets, axis, reduction, kernel, key)
     if losses is not None:
         return losses.reshape(p.loss_shape)[()]  # of a single row, a number
     return total_of(sums, reduction, p.denominator, "nan", p.probs.dtype)

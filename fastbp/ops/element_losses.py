@@ -22,14 +22,12 @@ from ..checks import (
     out_or_new,
     same_shape,
 )
-from ..cpu.elementwise_losses import CHUNK, loss_blocks
+from ..cpu.elementwise_losses import BLOCK, CHUNK, MOST_BLOCKS, loss_blocks
 from ..cpu.run import Kernel, launch
 from ..cuda.arrays import is_on_device
 from ..formulas.elementwise_losses import itself
 from .row_losses import EMPTIES, REDUCTIONS, total_of
-
-# About so many elements in a block, which are whole chunks, and no more blocks.
-BLOCK, MOST_BLOCKS = 2 * CHUNK, 256
+from .small_calls import BOTH, GRADIENT, LOSS, remember_elements, small_elements
 
 
 class Weights(NamedTuple):
@@ -95,8 +93,14 @@ def element_loss(
 
 def _weight(w: ArrayLike, name: str, x: Array, x_name: str) -> Array:
     weight = of_dtype(as_values(w, name), computed_in(x.dtype))
-    broadcast(weight, name, x.shape, x_name)
+    if not _ends(x.shape, weight.shape):
+        broadcast(weight, name, x.shape, x_name)
     return weight
+
+
+def _ends(shape: tuple[int, ...], own: tuple[int, ...]) -> bool:
+    """Whether the last axes of a shape are those of a weight, which then need no broadcasting."""
+    return shape[len(shape) - len(own) :] == own
 
 
 def spread(w: Array, shape: tuple[int, ...]) -> Weights:
@@ -104,15 +108,23 @@ def spread(w: Array, shape: tuple[int, ...]) -> Weights:
 
     Only what lies between the first and the last axis along which w changes is ever copied.
     """
+    size = math.prod(shape)
+    if w.size == 1:
+        return Weights(w.reshape(-1).copy(), max(size, 1), 1)
     values, run = _changing(w, shape)
-    period, size = values.size, math.prod(shape)
+    period = values.size
     if run == 1 and period < size:
-        values = np.resize(values, min(size, period + CHUNK))  # repeats them
+        length = min(size, period + CHUNK)
+        repeated = np.empty((-(-length // period), period), values.dtype)
+        repeated[...] = values
+        values = repeated.reshape(-1)[:length]
     return Weights(values, run, period)
 
 
 def _changing(w: Array, shape: tuple[int, ...]) -> tuple[Array, int]:
     """w without the axes before and behind all that it has, flat; the elements behind."""
+    if w.flags.c_contiguous and w.flags.aligned and _ends(shape, w.shape):
+        return w.reshape(-1), 1
     own = (1,) * (len(shape) - w.ndim) + w.shape
     axes = [a for a, n in enumerate(own) if n != 1]
     first, end = (axes[0], axes[-1] + 1) if axes else (len(shape), len(shape))
@@ -129,7 +141,8 @@ def _sum_of(w: Array, shape: tuple[int, ...]) -> float:
     if not size:
         return 0.0
     x = values.reshape(1, -1)
-    sums = _run(_SUM, x, x, (Weights(), Weights()))
+    plain = Weights(), Weights()
+    _, sums = _launch(_SUM, x, x, plain, None, 1.0, 1.0, None, None, summed=True)
     total = total_of(sums, "sum", 1.0, "nan", np.dtype(np.float64))
     return float(total) * (size / values.size)
 
@@ -139,16 +152,37 @@ _SUM = loss_blocks(itself, itself)
 
 # solving ------------------------------------------------------------------------------------------
 
+# The kernels of a loss: without weights and, if it has any, with them.
+Kernels = tuple[Kernel, ...]
 
-def loss_of(problem: Any, kernel: Kernel) -> Any:
-    """The loss."""
+
+def loss_of(
+    kernels: Kernels, names: str, x: Any, targets: Any, reduction: str, empty: str = "nan",
+    positive: Any = None, sample: Any = None,
+) -> Any:  # fmt: skip
+    """The loss of two inputs, whose names are given in one string; see `element_loss`."""
+    if positive is None and sample is None:
+        loss = small_elements(kernels[0], x, targets, reduction, empty, LOSS)
+        if loss is not None:
+            return loss
+    problem = element_loss(_named(names, x, targets), reduction, empty, positive, sample)
+    kernel = kernels[problem.is_weighted]
     if not isinstance(problem, ElementLoss):
         return _on_gpu().loss_of(problem, kernel)
     return _solve(problem, kernel, None)
 
 
-def loss_and_gradient(problem: Any, kernel: Kernel, out: Array | None) -> tuple[Any, Any]:
+def loss_and_gradient(
+    kernels: Kernels, names: str, x: Any, targets: Any, out: Array | None, reduction: str,
+    empty: str = "nan", positive: Any = None, sample: Any = None,
+) -> tuple[Any, Any]:  # fmt: skip
     """The loss and its gradient by the first input."""
+    if positive is None and sample is None:
+        small = small_elements(kernels[0], x, targets, reduction, empty, BOTH, out=out)
+        if small is not None:
+            return small  # type: ignore[no-any-return]
+    problem = element_loss(_named(names, x, targets), reduction, empty, positive, sample)
+    kernel = kernels[problem.is_weighted]
     if not isinstance(problem, ElementLoss):
         return _on_gpu().loss_and_gradient(problem, kernel, out)  # type: ignore[no-any-return]
     gradient, dx = _gradient_like(problem, out, problem.inputs)
@@ -156,8 +190,17 @@ def loss_and_gradient(problem: Any, kernel: Kernel, out: Array | None) -> tuple[
     return loss, _returned(gradient, dx, out)
 
 
-def gradient_of(problem: Any, kernel: Kernel, dloss: ArrayLike, out: Array | None) -> Any:
+def gradient_of(
+    kernels: Kernels, names: str, dloss: Any, x: Any, targets: Any, out: Array | None,
+    reduction: str, empty: str = "nan", positive: Any = None, sample: Any = None,
+) -> Any:  # fmt: skip
     """The gradient by the first input, given that by the loss."""
+    if positive is None and sample is None:
+        small = small_elements(kernels[0], x, targets, reduction, empty, GRADIENT, dloss, out)
+        if small is not None:
+            return small
+    problem = element_loss(_named(names, x, targets), reduction, empty, positive, sample)
+    kernel = kernels[problem.is_weighted]
     if not isinstance(problem, ElementLoss):
         return _on_gpu().gradient_of(problem, kernel, dloss, out)
     x, axes = problem.x, _axes(problem.x)
@@ -169,11 +212,13 @@ def gradient_of(problem: Any, kernel: Kernel, dloss: ArrayLike, out: Array | Non
     else:
         factor = as_factor(dloss)
     gradient, dx = _gradient_like(problem, out, inputs)
-    _run(
-        kernel, rows_of(x, axes), rows_of(problem.targets, axes), problem.weights, upstream,
-        factor, problem.denominator, dx=dx, summed=False,
-    )  # fmt: skip
+    _run(problem, kernel, upstream, factor, None, dx, summed=False)
     return _returned(gradient, dx, out)
+
+
+def _named(names: str, x: Any, targets: Any) -> dict[str, Any]:
+    first, second = names.split()
+    return {first: x, second: targets}
 
 
 def _on_gpu() -> Any:
@@ -214,21 +259,34 @@ def _solve(problem: ElementLoss, kernel: Kernel, dx: Array | None) -> Any:
     losses = None
     if p.reduction == "none":
         losses = np.empty((1, x.size), computed_in(x.dtype))
-    sums = _run(
-        kernel, rows_of(x, _axes(x)), rows_of(p.targets, _axes(x)), p.weights, None, 1.0,
-        p.denominator, losses, dx, summed=losses is None,
-    )  # fmt: skip
+    sums = _run(p, kernel, None, 1.0, losses, dx, summed=losses is None)
     if losses is not None:
         return losses.reshape(x.shape)[()]  # of a number, a number
     return total_of(sums, p.reduction, p.denominator, p.empty, x.dtype)
 
 
 def _run(
-    kernel: Kernel, x: Array, targets: Array, weights: tuple[Weights, Weights],
-    dloss: Array | None = None, factor: float = 1.0, denominator: float = 1.0,
-    losses: Array | None = None, dx: Array | None = None, *, summed: bool = True,
+    p: ElementLoss, kernel: Kernel, dloss: Array | None, factor: float, losses: Array | None,
+    dx: Array | None, *, summed: bool,
 ) -> Array:  # fmt: skip
     """Run a kernel of `loss_blocks`, and return its blocks' sums if they are asked for."""
+    axes = _axes(p.x)
+    x, targets = rows_of(p.x, axes), rows_of(p.targets, axes)
+    key, sums = _launch(
+        kernel, x, targets, p.weights, dloss, factor, p.denominator, losses, dx, summed
+    )
+    if dloss is None and not p.is_weighted:
+        asked = LOSS if dx is None else BOTH if summed or losses is not None else GRADIENT
+        remember_elements(p.x, p.reduction, p.empty, asked, kernel, key)
+    return sums
+
+
+def _launch(
+    kernel: Kernel, x: Array, targets: Array, weights: tuple[Weights, Weights],
+    dloss: Array | None, factor: float, denominator: float, losses: Array | None,
+    dx: Array | None, summed: bool,
+) -> tuple[Any, Array]:  # fmt: skip
+    """The key that tells the arguments' types apart, and the blocks' sums."""
     block = BLOCK * max(1, -(-x.size // (BLOCK * MOST_BLOCKS)))
     n_blocks = -(-x.size // block)
     sums = np.zeros((n_blocks, 2)) if summed else None
@@ -238,4 +296,4 @@ def _run(
         kernel, key, n_blocks, x.size, 1, x, targets, a, a_run, a_period, b, b_run, b_period,
         dloss, factor, denominator, losses, sums, dx, block,
     )  # fmt: skip
-    return np.zeros((0, 2)) if sums is None else sums
+    return key, np.zeros((0, 2)) if sums is None else sums

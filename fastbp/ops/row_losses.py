@@ -36,7 +36,7 @@ EMPTIES = ("nan", "zero")
 BAD_LABELS = ("raise", "nan", "ignore")
 NAN = float("nan")
 
-_NOTHING = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}
+NOTHING = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}
 
 
 class Targets(NamedTuple):
@@ -132,7 +132,7 @@ def row_loss(
     if n_rows and not n_classes:
         raise ValueError(f"logits has shape {logits.shape}; expected at least one class")
 
-    weight, sample = _NOTHING[dtype], _NOTHING[dtype]
+    weight, sample = NOTHING[dtype], NOTHING[dtype]
     if class_weight is not None:
         weight = of_dtype(as_values(class_weight, "class_weight"), dtype)
         same_shape(weight, "class_weight", (n_classes,), "one row of logits")
@@ -150,7 +150,7 @@ def row_loss(
     else:
         ignore, has_ignore = as_ignored(o.ignore_index, rows.indices.dtype)
     if rows.indices is not None:
-        counted = weight if rows.given is None else _NOTHING[dtype]
+        counted = weight if rows.given is None else NOTHING[dtype]
         bad, denominator = serial(
             count_rows, (dtype.char, rows.indices.dtype.char), n_rows, n_classes, rows.indices,
             counted, sample, ignore, has_ignore,
@@ -166,6 +166,15 @@ def row_loss(
         denominator if o.reduction == "mean" else 1.0,
         rows_shape if o.reduction == "none" else (),
     )  # fmt: skip
+
+
+def transform(p: RowLoss) -> tuple[float | None, ...]:
+    """Soft cap, temperature and z-loss; None are those that change nothing.
+
+    Kernels are compiled for those that are given. A soft cap takes the temperature with it.
+    """
+    temperature = None if p.softcap is None and p.temperature == 1.0 else p.temperature
+    return p.softcap, temperature, p.z_loss or None
 
 
 def _number(value: Any, name: str) -> float:
@@ -222,16 +231,16 @@ def _sparse(indices: Array, given: Array, logits: Array, rows_shape: tuple[int, 
 
 def gradient_like(problem: RowLoss, out: Array | None, dloss: Array | None = None) -> Array:
     """`out`, checked, or a new array for the gradient by the logits."""
+    p = problem
+    if out is None:
+        return np.empty(p.logits.shape, p.logits.dtype)
     inputs = {
-        "logits": problem.logits,
-        "class_weight": problem.class_weight,
-        "sample_weight": problem.sample_weight,
-    }
-    if dloss is not None:
-        inputs["dloss"] = dloss
-    parts = zip(("targets", "targets' indices", "targets' weights"), problem.targets, strict=True)
-    inputs |= {name: array for name, array in parts if array is not None}
-    return out_or_new(out, inputs)
+        "logits": p.logits, "class_weight": p.class_weight, "sample_weight": p.sample_weight,
+        "dloss": dloss, "targets": p.targets.probabilities, "targets' indices": p.targets.indices,
+        "targets' weights": p.targets.given,
+    }  # fmt: skip
+    given = {name: array for name, array in inputs.items() if array is not None and array.size}
+    return out_or_new(out, {"logits": p.logits} | given)
 
 
 def reduced(sums: Array, problem: RowLoss) -> Any:

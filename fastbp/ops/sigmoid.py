@@ -14,7 +14,7 @@ from ..formulas.sigmoid import (
     sigmoid_backward_of_output,
     sigmoid_quickly,
 )
-from .calls import map_element, map_elements_of_two
+from .calls import map_one, map_two
 
 sigmoid_kernel = elementwise.map_one(sigmoid_formula)
 sigmoid_kernel_of_16_bits = elementwise.map_one(sigmoid_quickly)
@@ -58,7 +58,7 @@ def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Any:
     >>> fastbp.sigmoid([0.0, 2.0])
     array([0.5       , 0.88079708])
     """
-    return map_element(sigmoid_kernel, x, out, sigmoid_kernel_of_16_bits)
+    return map_one(sigmoid_kernel, x, out, sigmoid_kernel_of_16_bits)
 
 
 def sigmoid_backward(
@@ -107,8 +107,8 @@ def sigmoid_backward(
     if (y is None) == (x is None):
         raise TypeError(f"{'neither' if y is None else 'both'} of y and x given; expected one")
     if x is not None:
-        return map_elements_of_two(sigmoid_backward_of_input_kernel, dy, x, "dy x", out)
-    return map_elements_of_two(sigmoid_backward_of_output_kernel, dy, y, "dy y", out)
+        return map_two(sigmoid_backward_of_input_kernel, dy, x, "dy x", out)
+    return map_two(sigmoid_backward_of_output_kernel, dy, y, "dy y", out)
 
 
 def log_sigmoid(x: ArrayLike, *, out: Array | None = None) -> Any:
@@ -144,7 +144,7 @@ def log_sigmoid(x: ArrayLike, *, out: Array | None = None) -> Any:
     >>> fastbp.log_sigmoid([0.0, -800.0])
     array([-6.93147181e-01, -8.00000000e+02])
     """
-    return map_element(log_sigmoid_kernel, x, out)
+    return map_one(log_sigmoid_kernel, x, out)
 
 
 def log_sigmoid_backward(dy: ArrayLike, x: ArrayLike, *, out: Array | None = None) -> Any:
@@ -178,4 +178,4 @@ def log_sigmoid_backward(dy: ArrayLike, x: ArrayLike, *, out: Array | None = Non
     >>> fastbp.log_sigmoid_backward(1.0, 0.0)
     np.float64(0.5)
     """
-    return map_elements_of_two(log_sigmoid_backward_kernel, dy, x, "dy x", out)
+    return map_two(log_sigmoid_backward_kernel, dy, x, "dy x", out)

@@ -16,17 +16,19 @@ from numpy.typing import ArrayLike
 
 from ..arrays import Array
 from ..cpu.elementwise_losses import loss_blocks
-from ..cpu.run import Kernel
 from ..formulas.elementwise_losses import (
     sigmoid_gradient,
     sigmoid_loss,
     weighted_sigmoid_gradient,
     weighted_sigmoid_loss,
 )
-from .element_losses import element_loss, gradient_of, loss_and_gradient, loss_of
+from .element_losses import gradient_of, loss_and_gradient, loss_of
 
-plain_kernel = loss_blocks(sigmoid_loss, sigmoid_gradient)
-weighted_kernel = loss_blocks(weighted_sigmoid_loss, weighted_sigmoid_gradient, weighted=True)
+kernels = (
+    loss_blocks(sigmoid_loss, sigmoid_gradient),
+    loss_blocks(weighted_sigmoid_loss, weighted_sigmoid_gradient, weighted=True),
+)
+NAMES = "logits targets"
 
 
 def sigmoid_cross_entropy(
@@ -82,8 +84,7 @@ def sigmoid_cross_entropy(
     >>> fastbp.sigmoid_cross_entropy([20.0, -20.0, 0.0], [1, 1, 0], reduction="none")
     array([2.06115362e-09, 2.00000000e+01, 6.93147181e-01])
     """
-    problem = _problem(logits, targets, pos_weight, sample_weight, reduction, empty)
-    return loss_of(problem, _kernel(problem))
+    return loss_of(kernels, NAMES, logits, targets, reduction, empty, pos_weight, sample_weight)
 
 
 def sigmoid_cross_entropy_with_grad(
@@ -130,8 +131,9 @@ def sigmoid_cross_entropy_with_grad(
     >>> dlogits
     array([-1.03057681e-09,  2.50000000e-01])
     """
-    problem = _problem(logits, targets, pos_weight, sample_weight, reduction, empty)
-    return loss_and_gradient(problem, _kernel(problem), out)
+    return loss_and_gradient(
+        kernels, NAMES, logits, targets, out, reduction, empty, pos_weight, sample_weight
+    )
 
 
 def sigmoid_cross_entropy_backward(
@@ -176,21 +178,6 @@ def sigmoid_cross_entropy_backward(
     >>> fastbp.sigmoid_cross_entropy_backward(2.0, [0.0, 0.0], [1, 0])
     array([-0.5,  0.5])
     """
-    problem = _problem(logits, targets, pos_weight, sample_weight, reduction, empty)
-    return gradient_of(problem, _kernel(problem), dloss, out)
-
-
-def _problem(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    pos_weight: ArrayLike | None,
-    sample_weight: ArrayLike | None,
-    reduction: str,
-    empty: str,
-) -> Any:
-    given = {"logits": logits, "targets": targets}
-    return element_loss(given, reduction, empty, pos_weight, sample_weight)
-
-
-def _kernel(problem: Any) -> Kernel:
-    return weighted_kernel if problem.is_weighted else plain_kernel
+    return gradient_of(
+        kernels, NAMES, dloss, logits, targets, out, reduction, empty, pos_weight, sample_weight
+    )

@@ -66,9 +66,9 @@ from ..formulas.softmax import (
 from .calls import (
     Axis,
     launch_rows,
-    map_rows_of_one,
-    map_rows_of_two,
+    map_one,
     map_rows_where,
+    map_two,
     on_gpu,
     reduce_rows_of_one,
     reduce_rows_where,
@@ -116,7 +116,8 @@ def softmax(
     array([0.09  , 0.2447, 0.6652])
     """
     if where is None:
-        return map_rows_of_one(softmax_rows, x, axis, out, softmax_rows_of_16_bits)
+        y: Array = map_one(softmax_rows, x, out, softmax_rows_of_16_bits, axis, True)
+        return y
     return map_rows_where(softmax_rows_where, x, where, axis, out)
 
 
@@ -178,7 +179,8 @@ def softmax_backward(
     >>> fastbp.softmax_backward([1.0, 0.0], [0.5, 0.5])
     array([ 0.25, -0.25])
     """
-    return map_rows_of_two(softmax_backward_rows, dy, y, axis, out)
+    dx: Array = map_two(softmax_backward_rows, dy, y, "dy y", out, axis, True)
+    return dx
 
 
 # From so many columns on, the second traversal that is saved outweighs the longer end of the first.
@@ -242,7 +244,8 @@ def log_softmax(
     array([-4.00000000e+01, -4.24835426e-18])
     """
     if where is None:
-        return map_rows_of_one(log_softmax_rows, x, axis, out, log_softmax_rows_of_16_bits)
+        y: Array = map_one(log_softmax_rows, x, out, log_softmax_rows_of_16_bits, axis, True)
+        return y
     return map_rows_where(log_softmax_rows_where, x, where, axis, out)
 
 
@@ -301,7 +304,8 @@ def log_softmax_backward(
     >>> fastbp.log_softmax_backward([1.0, 0.0], fastbp.log_softmax([0.0, 0.0]))
     array([ 0.5, -0.5])
     """
-    return map_rows_of_two(log_softmax_backward_rows, dy, y, axis, out)
+    dx: Array = map_two(log_softmax_backward_rows, dy, y, "dy y", out, axis, True)
+    return dx
 
 
 log_softmax_backward_rows = each_two_rows(

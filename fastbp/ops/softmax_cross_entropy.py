@@ -32,21 +32,20 @@ from ..cpu.index_losses import index_blocks
 from ..cpu.label_losses import label_blocks
 from ..cpu.panel_losses import index_panels, label_panels, target_panels
 from ..cpu.row_losses import blocks_of_rows
-from ..cpu.run import Kernel, address, launch, shared_function
-from ..cpu.small import ONE_BLOCK, label_loss_if_small, target_loss_if_small
+from ..cpu.run import Kernel, launch
 from ..cpu.target_losses import target_blocks
 from ..cuda.arrays import is_on_device
-from .calls import fits, launch_panels, plan_of_wide_rows
+from .calls import launch_panels, plan_of_wide_rows
 from .row_losses import (
     RowLoss,
     RowOptions,
-    as_number,
-    as_smoothing,
     gradient_like,
     reduced,
     row_loss,
     row_options,
+    transform,
 )
+from .small_calls import remember_rows, small_rows, smoothing_array
 
 _ONE = np.ones(1)
 _IN_PANELS: dict[Kernel, Kernel] = {
@@ -54,10 +53,6 @@ _IN_PANELS: dict[Kernel, Kernel] = {
     target_blocks: target_panels,
     index_blocks: index_panels,
 }
-
-# What `_small_loss` calls, by the types of its arguments; and the options that it takes.
-_small: dict[tuple[Any, ...], tuple[Any, ...]] = {}
-_DEFAULTS = (-1, None, None, None, 0.0, 0.0, None, 1.0, "mean", "nan", "raise")
 
 
 def softmax_cross_entropy(
@@ -145,15 +140,13 @@ def softmax_cross_entropy(
         axis, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, softcap,
         temperature, reduction, empty, on_bad_label,
     )  # fmt: skip
-    loss = _small_loss(logits, targets, None, options)
+    loss = small_rows(logits, targets, 1.0, False, None, *options)
     if loss is not None:
         return loss
     if is_on_device(logits):
         return _on_gpu().softmax_cross_entropy(*_for_gpu(logits, targets, *options))
     problem = row_loss(logits, targets, *options)
-    loss = _solve(problem, _ONE, None)
-    _remember(problem, None)
-    return loss
+    return _solve(problem, _ONE, None, options)
 
 
 def softmax_cross_entropy_with_grad(
@@ -215,19 +208,15 @@ softcap, temperature, reduction, empty, on_bad_label
         axis, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, softcap,
         temperature, reduction, empty, on_bad_label,
     )  # fmt: skip
-    if type(logits) is np.ndarray and logits.size < ONE_BLOCK:
-        dx = np.empty(logits.shape, logits.dtype) if out is None else out
-        loss = _small_loss(logits, targets, dx, options)
-        if loss is not None:
-            return loss, dx
+    small: tuple[Any, Array] | None = small_rows(logits, targets, 1.0, True, out, *options)
+    if small is not None:
+        return small
     if is_on_device(logits):
         given = _for_gpu(logits, targets, *options)
         return _on_gpu().softmax_cross_entropy_with_grad(*given, out)  # type: ignore[no-any-return]
     problem = row_loss(logits, targets, *options)
     dlogits = gradient_like(problem, out)
-    loss = _solve(problem, _ONE, dlogits)
-    _remember(problem, dlogits)
-    return loss, dlogits
+    return _solve(problem, _ONE, dlogits, options), dlogits
 
 
 def softmax_cross_entropy_backward(
@@ -284,6 +273,10 @@ softcap, temperature, reduction, empty, on_bad_label
         axis, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, softcap,
         temperature, reduction, empty, on_bad_label,
     )  # fmt: skip
+    if type(reduction) is str and reduction != "none":
+        small: tuple[Any, Array] | None = small_rows(logits, targets, dloss, True, out, *options)
+        if small is not None:
+            return small[1]
     if is_on_device(logits):
         given_on_gpu = _for_gpu(logits, targets, *options)
         return _on_gpu().softmax_cross_entropy_backward(dloss, *given_on_gpu, out)  # type: ignore[no-any-return]
@@ -293,7 +286,7 @@ softcap, temperature, reduction, empty, on_bad_label
     given = of_dtype(as_values(dloss, "dloss"), dtype)
     same_shape(given, "dloss", problem.loss_shape, "the loss")
     dlogits = gradient_like(problem, out, given)
-    _solve(problem, given.reshape(-1), dlogits)
+    _solve(problem, given.reshape(-1), dlogits, options)
     return dlogits
 
 
@@ -315,47 +308,6 @@ def _for_gpu(
     return arrays, axis, row_options(*options)
 
 
-def _small_loss(logits: Any, targets: Any, dx: Any, options: tuple[Any, ...]) -> Any:
-    """The loss, and its gradient in dx, if all is plain; see `fastbp.cpu.small`. Else None."""
-    if type(targets) is not np.ndarray or type(logits) is not np.ndarray or logits.ndim != 2:
-        return None
-    entry = _small.get((logits.dtype.num, targets.dtype.num, targets.ndim, dx is None))
-    if entry is None or not (logits.dtype.isnative and targets.dtype.isnative):
-        return None
-    if dx is not None and not fits(dx, logits.dtype, 2):
-        return None
-    for given, default in zip(options, _DEFAULTS, strict=True):
-        if given is not default and (type(given) is not type(default) or given != default):
-            return None
-    function, code, *others = entry
-    done, loss = function(code, logits, targets, *others, dx)
-    return as_number(loss, others[-1].dtype) if done else None
-
-
-def _remember(problem: RowLoss, dx: Array | None) -> None:
-    """Let later calls with arguments such as these try `_small_loss` first."""
-    p = problem
-    weights = p.class_weight.size or p.sample_weight.size or p.smoothing
-    changed = p.z_loss or p.softcap is not None or p.temperature != 1.0
-    if p.logits.size >= ONE_BLOCK or p.logits.ndim != 2 or p.axes != (1,) or weights or changed:
-        return
-    probabilities = p.targets.probabilities
-    kernel, key, (x, *targets) = _kernel(p, _ONE, p.logits, probabilities, dx)
-    name = x.dtype.num, targets[0].dtype.num, targets[0].ndim, dx is None
-    code = address(kernel, key)
-    if name in _small or code is None:
-        return
-    others = [p.sample_weight]  # empty, and of the loss's dtype
-    if p.targets.probabilities is not None:
-        others = [targets[2], *others]
-        function = shared_function(target_loss_if_small, 0, x, targets[0], *others, dx)
-    elif p.targets.given is None:
-        function = shared_function(label_loss_if_small, 0, x, targets[0], *others, dx)
-    else:
-        return
-    _small[name] = function, code, *others
-
-
 def _kernel(
     p: RowLoss, dloss: Array, x: Array, probabilities: Array | None, dx: Array | None
 ) -> tuple[Kernel, Any, tuple[Any, ...]]:
@@ -364,9 +316,9 @@ def _kernel(
     weight = p.class_weight if p.class_weight.size else None
     smoothing = None
     if p.smoothing or probabilities is not None:
-        smoothing = np.array(as_smoothing(p.smoothing, max(p.n_classes, 1)))
+        smoothing = smoothing_array(p.smoothing, p.n_classes)
     skipped = (p.ignore, p.has_ignore, p.bad_is_nan)
-    key = (p.logits.dtype.char, dloss.dtype.char, dx is None, *(o is None for o in _transform(p)))
+    key = (p.logits.dtype.char, dloss.dtype.char, dx is None, *[o is None for o in transform(p)])
     if probabilities is not None:
         return target_blocks, (*key, weight is None), (x, probabilities, weight, smoothing)
     # (A share so small that it is 0 would make NaN of -inf.)
@@ -380,17 +332,13 @@ def _kernel(
     return index_blocks, key, (x, *options, *skipped)
 
 
-def _transform(p: RowLoss) -> tuple[float | None, ...]:
-    """Soft cap, temperature and z-loss; None are those that change nothing.
+def _solve(
+    p: RowLoss, dloss: Array, dlogits: Array | None, options: tuple[Any, ...] | None = None
+) -> Any:
+    """The reduced loss; the gradient goes to dlogits, if that is given.
 
-    Kernels are compiled for those that are given. A soft cap takes the temperature with it.
+    The options are those of the call, if calls such as this are to be remembered.
     """
-    temperature = None if p.softcap is None and p.temperature == 1.0 else p.temperature
-    return p.softcap, temperature, p.z_loss or None
-
-
-def _solve(p: RowLoss, dloss: Array, dlogits: Array | None) -> Any:
-    """The reduced loss; the gradient goes to dlogits, if that is given."""
     block, n_blocks = blocks_of_rows(p.n_rows, p.logits.size)
     losses = np.empty(p.n_rows if p.reduction == "none" else 0, computed_in(p.logits.dtype))
     sums = np.zeros((n_blocks, 2))
@@ -398,9 +346,9 @@ def _solve(p: RowLoss, dloss: Array, dlogits: Array | None) -> Any:
     denominator = p.denominator * p.temperature
     x, probabilities, dx = _laid_out(p, dlogits)
     kernel, key, arguments = _kernel(p, dloss, x, probabilities, dx)
-    common = (p.sample_weight, denominator, dloss, losses, sums, dx, block, *_transform(p))
+    common = (p.sample_weight, denominator, dloss, losses, sums, dx, block, *transform(p))
     if x.ndim == 2:
-        plan = plan_of_wide_rows(kernel, x) if _transform(p)[1] is None else None
+        plan = plan_of_wide_rows(kernel, x) if transform(p)[1] is None else None
         if plan is not None:
             plan(*arguments, *common)
         else:
@@ -409,6 +357,9 @@ def _solve(p: RowLoss, dloss: Array, dlogits: Array | None) -> Any:
         launch_panels(kernel, _IN_PANELS[kernel], key, n_blocks, losses, *arguments, *common)
     if dlogits is not None and dx is not None:
         put_back(dx, dlogits, p.axes)
+    # (With dloss of another type it is another kernel, of the rows' own dloss.)
+    if options is not None and dloss.dtype == _ONE.dtype:
+        remember_rows(p, options, kernel, key, dx)
     if p.reduction == "none":
         return losses.reshape(p.loss_shape)[()]  # of a single row, a number
     return reduced(sums, p)

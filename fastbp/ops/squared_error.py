@@ -9,12 +9,12 @@ from numpy.typing import ArrayLike
 
 from ..arrays import Array
 from ..cpu.elementwise_losses import loss_blocks
-from ..cpu.run import Kernel
 from ..formulas import elementwise_losses as formulas
-from .element_losses import element_loss, gradient_of, loss_and_gradient, loss_of
+from .element_losses import Kernels, gradient_of, loss_and_gradient, loss_of
 
-whole_kernel = loss_blocks(formulas.squared_error, formulas.squared_error_gradient)
-half_kernel = loss_blocks(formulas.half_squared_error, formulas.half_squared_error_gradient)
+whole_kernels = (loss_blocks(formulas.squared_error, formulas.squared_error_gradient),)
+half_kernels = (loss_blocks(formulas.half_squared_error, formulas.half_squared_error_gradient),)
+NAMES = "pred target"
 
 
 def squared_error(
@@ -56,8 +56,7 @@ def squared_error(
     >>> fastbp.squared_error([1.0, 2.0, 5.0], [1.0, 0.0, 6.0], reduction="none")
     array([0., 4., 1.])
     """
-    problem = element_loss({"pred": pred, "target": target}, reduction)
-    return loss_of(problem, _kernel(half))
+    return loss_of(_kernels(half), NAMES, pred, target, reduction)
 
 
 def squared_error_with_grad(
@@ -99,8 +98,7 @@ def squared_error_with_grad(
     >>> fastbp.squared_error_with_grad([1.0, 2.0], [1.0, 0.0], half=True)
     (np.float64(1.0), array([0., 1.]))
     """
-    problem = element_loss({"pred": pred, "target": target}, reduction)
-    return loss_and_gradient(problem, _kernel(half), out)
+    return loss_and_gradient(_kernels(half), NAMES, pred, target, out, reduction)
 
 
 def squared_error_backward(
@@ -142,9 +140,8 @@ def squared_error_backward(
     >>> fastbp.squared_error_backward(1.0, [1.0, 2.0], [1.0, 0.0])
     array([0., 2.])
     """
-    problem = element_loss({"pred": pred, "target": target}, reduction)
-    return gradient_of(problem, _kernel(half), dloss, out)
+    return gradient_of(_kernels(half), NAMES, dloss, pred, target, out, reduction)
 
 
-def _kernel(half: bool) -> Kernel:
-    return half_kernel if half else whole_kernel
+def _kernels(half: bool) -> Kernels:
+    return half_kernels if half else whole_kernels

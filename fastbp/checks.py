@@ -228,3 +228,14 @@ def _overlap(a: Array, b: Array) -> bool:
         return np.shares_memory(a, b, max_work=100_000)  # type: ignore[arg-type]  # any int
     except np.exceptions.TooHardError:
         return True
+
+
+def check_scales(softcap: float | None, temperature: float, dtype: str) -> None:
+    """Refuse what logits of a dtype cannot be divided by, nor their quotients multiplied."""
+    most = 1e18 if dtype == "float32" else 1e150
+    for name, scale in ("softcap", softcap), ("temperature", temperature):
+        if scale is not None and not 1.0 / most <= scale <= most:
+            raise ValueError(
+                f"{name} is {scale}; expected {1.0 / most:.0e} to {most:.0e} for logits that are "
+                f"computed in {dtype}"
+            )

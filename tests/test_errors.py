@@ -139,6 +139,12 @@ CASES = {
     "softcap NaN": (loss(softcap=np.nan), ValueError, "softcap nan positive"),
     "softcap infinite": (loss(softcap=np.inf), ValueError, "softcap inf positive"),
     "softcap an array": (loss(softcap=[1.0, 2.0]), TypeError, "softcap [1.0, 2.0] number"),
+    "softcap too large": (loss(softcap=1e19), ValueError, "softcap 1e+19 1e-18 1e+18 float32"),
+    "softcap too small": (
+        loss(logits=X.astype(float), softcap=1e-151), ValueError, "softcap 1e-150 1e+150 float64"),
+    "temperature too small": (
+        loss(logits=X.astype(np.float16), temperature=1e-19), ValueError,
+        "temperature 1e-19 1e-18 1e+18 float32"),
     "temperature 0": (loss(temperature=0.0), ValueError, "temperature 0.0 positive"),
     "temperature below 0": (loss(temperature=-1), ValueError, "temperature -1.0 positive"),
     "temperature NaN": (loss(temperature=np.nan), ValueError, "temperature nan positive"),

@@ -229,6 +229,15 @@ def test_pairs_of_options_beside_torch(case, n_columns):
     assert_allclose(dlogits, exact[1], rtol=2e-5, atol=1e-6 * np.max(np.abs(exact[1])))
 
 
+@pytest.mark.parametrize(
+    "targets", [[0, 1], [[0.5, 0.5, 0.0], [0.1, 0.2, 0.7]]], ids=["labels", "t"]
+)
+def test_weights_whose_sum_is_too_large_make_the_mean_nan(targets):
+    x = np.array([[1.0, 2.0, 3.0], [3.0, 1.0, 2.0]])
+    loss = fastbp.softmax_cross_entropy(x, targets, sample_weight=[1e308, 1e308])
+    assert np.isnan(loss)
+
+
 # what must be the same ----------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import HALVES, as_axis, as_ignored, bad_label, same_shape
+from ..checks import HALVES, as_axis, as_ignored, bad_label, check_scales, same_shape
 from . import driver, run
 from .arrays import FLOATS, INTEGERS, View, is_on_device, itemsize
 from .calls import put_back, result_rows
@@ -176,6 +176,7 @@ def checked(arrays: dict[str, Any], axis: Any, options: Any) -> Problem:
         ignore, has_ignore = as_ignored(options.ignore_index, np.dtype(targets.dtype))
     elif options.ignore_index is not None:
         raise ValueError("ignore_index is given; expected None with probabilities as targets")
+    check_scales(options.softcap, options.temperature, run.computed(dtype))
     return Problem(
         logits, targets, given, class_weight, sample_weight, views, dtype, axis, rows_shape, ignore,
         has_ignore, options,

@@ -19,6 +19,7 @@ from ..checks import (
     as_ignored,
     as_values,
     bad_label,
+    check_scales,
     computed_in,
     is_float,
     like_first,
@@ -125,6 +126,7 @@ def row_loss(
     o = row_options(*options)
     logits = as_values(logits, "logits")
     dtype = computed_in(logits.dtype)
+    check_scales(o.softcap, o.temperature, dtype.name)
     axes = (as_axis(axis, logits.ndim, "logits"),)
     n_classes = logits.shape[axes[0]]
     rows_shape = logits.shape[: axes[0]] + logits.shape[axes[0] + 1 :]
@@ -158,7 +160,8 @@ def row_loss(
         if bad >= 0 and o.on_bad_label == "raise":
             raise IndexError(bad_label(rows.indices[bad], bad, rows_shape, n_classes))
     elif sample.size:
-        denominator = math.fsum(sample.tolist()) if np.isfinite(sample).all() else NAN
+        weights = sample.tolist()
+        denominator = math.fsum(weights) if math.isfinite(sum(weights)) else NAN
     return RowLoss(
         logits, axes, n_rows, n_classes, rows, weight, sample, ignore, has_ignore,
         o.on_bad_label != "ignore", o.smoothing, o.z_loss, o.softcap, o.temperature, o.reduction,

@@ -95,7 +95,8 @@ def softmax_cross_entropy(
     z_loss : float, 0 or more
         Adds z_loss · logsumexp(logits)² to a row's loss, before its weight multiplies it.
     softcap : float, optional
-        The logits become softcap · tanh(logits / softcap) first.
+        The logits become softcap · tanh(logits / softcap) first. It and the temperature may be
+        1e-18 to 1e18, for float64 1e-150 to 1e150.
     temperature : float
         Then they are divided by it.
     reduction : {"mean", "sum", "none"}

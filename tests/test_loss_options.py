@@ -33,6 +33,7 @@ from options import (
     with_grad,
 )
 
+import fastbp
 from fastbp import reference
 from fastbp.testing import OPS
 

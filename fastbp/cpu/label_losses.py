@@ -92,31 +92,32 @@ def label_blocks(
     room = borrow(x, dx, temperature, n * group)
     cap, heat, z = alone(softcap), alone(temperature), alone(z)
     used, kinds, blanks = lane_numbers(x), lane_numbers(x), lane_numbers(x)
-    weights, dlosses = lane_numbers(x), lane_numbers(x)
+    weights, dlosses, values = lane_numbers(x), lane_numbers(x), lane_numbers(x)
     m_, s_, s_lo_, x_k_ = lane_numbers(x), lane_numbers(x), lane_numbers(x), lane_numbers(x)
     offset_, offset_lo_ = lane_numbers(x), lane_numbers(x)
     all_, all_lo_ = lane_numbers(x), lane_numbers(x)
+    for j in range(rows_in_tile(x)):
+        used[j], weights[j], dlosses[j] = 0.0, 1.0, dloss[0] if dloss.size else 0.0
     for b in range(first, last):
         total, total_lo = 0.0, 0.0
         end = min(n_rows, (b + 1) * block)
         for i in range(b * block, end, group):
             rows = min(group, end - i)
-            for j in range(group):
-                used[j], weights[j], dlosses[j] = 0.0, 0.0, 0.0
-                if j < rows:
-                    k = label_to_use(labels[i + j], n, ignore, has_ignore, bad_is_nan)
-                    kinds[j] = k
-                    if k >= 0:
-                        used[j] = k
-                        weights[j] = class_weight[k] if class_weight.size else 1.0
-                        if sample_weight.size:
-                            weights[j] *= sample_weight[i + j]
-                        dlosses[j] = dloss[min(i + j, dloss.size - 1)]
-            w, g = load_lanes(p, weights), load_lanes(p, dlosses)
             skips = False
             for j in range(rows):
-                skips = skips or kinds[j] < 0.0
-                blanks[j] = NAN if kinds[j] == BAD else 0.0
+                k = label_to_use(labels[i + j], n, ignore, has_ignore, bad_is_nan)
+                kinds[j], used[j] = k, max(k, 0)
+                skips = skips or k < 0
+            if class_weight.size or sample_weight.size or dloss.size > 1:
+                for j in range(rows):
+                    weights[j] = class_weight[int(used[j])] if class_weight.size else 1.0
+                    if sample_weight.size:
+                        weights[j] *= sample_weight[i + j]
+                    dlosses[j] = dloss[min(i + j, dloss.size - 1)]
+            w, g = load_lanes(p, weights), load_lanes(p, dlosses)
+            if skips:
+                for j in range(rows):
+                    blanks[j] = NAN if kinds[j] == BAD else 0.0
             if n <= longest_short_row(x):
                 tile = read_tile(x, i, rows, n)
                 spare, dtile, at_label = (
@@ -168,16 +169,18 @@ def label_blocks(
                                 (number(p, m_[j]), number(p, s_[j]), number(p, s_lo_[j])),
                                 number(p, x_k_[j]), smooth, cap,
                             )  # fmt: skip
-            store_lanes(p, weights, loss)
+            store_lanes(p, values, loss)
+            if skips:
+                for j in range(rows):
+                    if kinds[j] < 0.0:
+                        values[j] = blanks[j]
+                        if dx is not None and n > longest_short_row(x):
+                            fill(row(dx, i + j), n, blanks[j])
+            if losses.size:
+                for j in range(rows):
+                    losses[i + j] = values[j]
             for j in range(rows):
-                value = weights[j]
-                if kinds[j] < 0.0:
-                    value = blanks[j]
-                    if dx is not None and n > longest_short_row(x):
-                        fill(row(dx, i + j), n, value)
-                if losses.size:
-                    losses[i + j] = value
-                total, total_lo = add_pairs(total, total_lo, value, 0.0, value)
+                total, total_lo = add_pairs(total, total_lo, values[j], 0.0, values[j])
         sums[b, 0], sums[b, 1] = total, total_lo
     give_back(room)
 

@@ -6,6 +6,8 @@ divisions and all, is computed for the whole group.
 
 from typing import Any
 
+import numpy as np
+
 from ..elementary import larger, narrowed, times, where, widen
 from ..formulas.cross_entropy import (
     accumulate_logit,
@@ -97,17 +99,24 @@ def label_blocks(
     offset_, offset_lo_ = lane_numbers(x), lane_numbers(x)
     all_, all_lo_ = lane_numbers(x), lane_numbers(x)
     for j in range(rows_in_tile(x)):
-        used[j], weights[j], dlosses[j] = 0.0, 1.0, dloss[0] if dloss.size else 0.0
+        used[j], kinds[j], weights[j] = 0.0, 0.0, 1.0
+        dlosses[j] = dloss[0] if dloss.size else 0.0
     for b in range(first, last):
         total, total_lo = 0.0, 0.0
         end = min(n_rows, (b + 1) * block)
         for i in range(b * block, end, group):
             rows = min(group, end - i)
-            skips = False
+            usual = 0
             for j in range(rows):
-                k = label_to_use(labels[i + j], n, ignore, has_ignore, bad_is_nan)
-                kinds[j], used[j] = k, max(k, 0)
-                skips = skips or k < 0
+                k: Any = np.int64(labels[i + j])
+                is_usual = (k >= 0) & (k < n) & ((k != ignore) | (not has_ignore))
+                used[j] = k if is_usual else 0
+                usual += is_usual
+            skips = usual < rows
+            if skips:
+                for j in range(rows):
+                    kinds[j] = label_to_use(labels[i + j], n, ignore, has_ignore, bad_is_nan)
+                    blanks[j] = NAN if kinds[j] == BAD else 0.0
             if class_weight.size or sample_weight.size or dloss.size > 1:
                 for j in range(rows):
                     weights[j] = class_weight[int(used[j])] if class_weight.size else 1.0
@@ -115,9 +124,6 @@ def label_blocks(
                         weights[j] *= sample_weight[i + j]
                     dlosses[j] = dloss[min(i + j, dloss.size - 1)]
             w, g = load_lanes(p, weights), load_lanes(p, dlosses)
-            if skips:
-                for j in range(rows):
-                    blanks[j] = NAN if kinds[j] == BAD else 0.0
             if n <= longest_short_row(x):
                 tile = read_tile(x, i, rows, n)
                 spare, dtile, at_label = (
@@ -176,6 +182,7 @@ def label_blocks(
                         values[j] = blanks[j]
                         if dx is not None and n > longest_short_row(x):
                             fill(row(dx, i + j), n, blanks[j])
+                    kinds[j] = 0.0
             if losses.size:
                 for j in range(rows):
                     losses[i + j] = values[j]

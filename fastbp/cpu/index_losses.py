@@ -21,6 +21,7 @@ from ..formulas.cross_entropy import (
     z_term,
 )
 from ..formulas.softmax import (
+    accumulate,
     add_pairs,
     equal,
     log_of_total,
@@ -85,7 +86,7 @@ def index_blocks(
                 )  # fmt: skip
             if losses.size:
                 losses[i] = loss
-            total, total_lo = add_pairs(total, total_lo, loss, 0.0, loss)
+            total, total_lo = accumulate(total, total_lo, loss)
         sums[b, 0], sums[b, 1] = total, total_lo
     give_back(picked)
     give_back(room)

@@ -25,6 +25,7 @@ from ..formulas.cross_entropy import (
     z_term,
 )
 from ..formulas.softmax import (
+    accumulate,
     add_pairs,
     equal,
     log_of_total,
@@ -187,7 +188,7 @@ def label_blocks(
                 for j in range(rows):
                     losses[i + j] = values[j]
             for j in range(rows):
-                total, total_lo = add_pairs(total, total_lo, values[j], 0.0, values[j])
+                total, total_lo = accumulate(total, total_lo, values[j])
         sums[b, 0], sums[b, 1] = total, total_lo
     give_back(room)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..formulas.softmax import add_pairs
+from ..formulas.softmax import accumulate
 from .panels import end_of_panel, end_of_strip, in_strips, read_panel, write_panel
 from .row_losses import Array
 from .vectors import (
@@ -144,6 +144,6 @@ def add_losses(of_rows: Array, i: int, k: int, block: int, losses: Array, sums: 
         while r < stop:
             if losses.size:
                 losses[i + r] = of_rows[r]
-            total, total_lo = add_pairs(total, total_lo, of_rows[r], 0.0, of_rows[r])
+            total, total_lo = accumulate(total, total_lo, of_rows[r])
             r += 1
         sums[b, 0], sums[b, 1] = total, total_lo

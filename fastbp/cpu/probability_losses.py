@@ -15,7 +15,7 @@ from ..formulas.elementwise_losses import (
     probability_loss,
     whole,
 )
-from ..formulas.softmax import accumulate, add_pairs
+from ..formulas.softmax import accumulate
 from .elementwise_losses import CHUNK
 from .row_losses import label_to_use
 from .rows import (
@@ -102,7 +102,7 @@ def target_log_blocks(
             for j in range(rows):
                 if losses is not None:
                     losses[i + j] = row_losses[j]
-                total, total_lo = add_pairs(total, total_lo, row_losses[j], 0.0, row_losses[j])
+                total, total_lo = accumulate(total, total_lo, row_losses[j])
         sums[b, 0], sums[b, 1] = total, total_lo
 
 

@@ -14,7 +14,7 @@ from ..formulas.cross_entropy import (
     weighted,
     z_term,
 )
-from ..formulas.softmax import add_pairs, log_of_total, reciprocal_of_total, unbiased
+from ..formulas.softmax import accumulate, log_of_total, reciprocal_of_total, unbiased
 from .row_kernels import (
     rows_in_group,
 )
@@ -117,7 +117,7 @@ def target_blocks(
             for j in range(rows):
                 if losses.size:
                     losses[i + j] = weights[j]
-                total, total_lo = add_pairs(total, total_lo, weights[j], 0.0, weights[j])
+                total, total_lo = accumulate(total, total_lo, weights[j])
         sums[b, 0], sums[b, 1] = total, total_lo
     give_back(room)
 

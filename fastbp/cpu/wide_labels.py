@@ -6,7 +6,7 @@ What a row's label says is found first, as the exponentials may take the logits'
 from typing import Any
 
 from ..formulas.cross_entropy import gradient_smoothed
-from ..formulas.softmax import add_pairs
+from ..formulas.softmax import accumulate, add_pairs
 from .label_losses import label_factors, label_losses, max_and_sum_of_block
 from .row_losses import BAD, NAN, Array, alone, label_to_use
 from .rows import BLOCK, fill, map_row, scale_in_two_steps, total_but_one
@@ -80,7 +80,7 @@ def losses_of_rows(
                 loss = label_losses(known[WEIGHT], z, n, smooth, *of_row)
             if losses.size:
                 losses[i] = loss
-            total, total_lo = add_pairs(total, total_lo, loss, 0.0, loss)
+            total, total_lo = accumulate(total, total_lo, loss)
         sums[b, 0], sums[b, 1] = total, total_lo
 
 

@@ -53,7 +53,7 @@ MOST_REGISTERS = {
     f"{REDUCED}_scaled_quickly_reciprocal_{ALL_QUICKLY}": (0, 0, 56),  # of 16 bits alone
     f"{REDUCED}_softmax_reciprocal_of_row_{ALL}_minus": (56, 96, 56),
     f"{REDUCED}_log_softmax_log_total_{BUT_ONE}_minus": (64, 104, 56),
-    f"{REDUCED}_log_softmax_quickly_log_total_{BUT_ONE_QUICKLY}": (0, 0, 56),
+    f"{REDUCED}_log_softmax_quickly_log_beside_maximum_{BUT_ONE_QUICKLY}": (0, 0, 56),
     "fastbp_each_two_rows_mapped_softmax_backward_sums_of_short": (64, 80, 64),
     "fastbp_each_two_rows_mapped_log_softmax_backward_sums_of_log_softmax": (64, 72, 64),
     f"fastbp_each_row_to_number_logsumexp_of_row_{BUT_ONE}_minus": (64, 112, 56),
@@ -92,6 +92,7 @@ MOST_REGISTERS = {
     f"fastbp_each_range_of_row_{BUT_ONE_QUICKLY}": (0, 0, 64),
     "fastbp_joined_3_join_reciprocal_of_one_more_leave_3": (64, 96, 64),
     "fastbp_joined_3_join_log_total_leave_2": (64, 88, 64),
+    "fastbp_joined_3_join_log_beside_maximum_leave_2": (0, 0, 64),
     "fastbp_joined_to_number_logsumexp_join_totals": (64, 88, 64),
     "fastbp_each_range_mapped_mapped_softmax_take_3": (64, 96, 64),
     "fastbp_each_range_mapped_mapped_log_softmax_take_2": (64, 96, 64),

@@ -81,7 +81,7 @@ NAMES = ("_x", "_targets", "class_weight", "sample_weight")
 
 
 def options_of(dtype, kind):
-    few = OPTIONS[:6:5] if dtype.itemsize == 2 else OPTIONS
+    few = OPTIONS if dtype == np.float32 else OPTIONS[:6:5]
     return (
         *few,
         *(LABEL_OPTIONS if kind == "labels" and few is OPTIONS else ()),

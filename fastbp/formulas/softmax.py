@@ -213,9 +213,15 @@ def log_softmax(x: Number, total: Number, total_lo: Number) -> Number:
     return where(d == -INFINITY, d, d + (d_lo - total_lo))
 
 
-def log_softmax_quickly(x: Number, total: Number, total_lo: Number) -> Number:
-    """The same for results that are rounded to 16 bits."""
-    return (x - total) - total_lo
+def log_beside_maximum(m: Number, s: Number, s_lo: Number) -> Pair:
+    """m and log(1 + s + s_lo), of the precision of m."""
+    t, t_lo = log_of_total(m, s, s_lo)
+    return m, narrowed(t + t_lo, m)
+
+
+def log_softmax_quickly(x: Number, m: Number, t: Number) -> Number:
+    """(x - m) - t, for results that are rounded to 16 bits: x - m is exact most often."""
+    return (x - m) - t
 
 
 def logsumexp(m: Number, s: Number, s_lo: Number) -> Number:

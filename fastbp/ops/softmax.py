@@ -49,6 +49,7 @@ from ..cpu.vectors import Number, Pointer
 from ..cuda.arrays import is_on_device
 from ..elementary import INFINITY, split
 from ..formulas.softmax import (
+    log_beside_maximum,
     log_softmax as log_softmax_formula,
     log_softmax_backward as log_softmax_backward_formula,
     log_softmax_quickly,
@@ -258,11 +259,11 @@ def log_softmax_row(x: Pointer, e: Pointer, y: Pointer, n: int) -> None:
 _log_softmax = of_row(map_row(log_softmax_formula))
 log_softmax_rows = each_row_in_groups(not_kept(exp_total), log_total, _log_softmax)
 log_softmax_rows_of_16_bits = each_row_in_groups(
-    not_kept(quick_exp_total), log_total, of_row(map_row(log_softmax_quickly))
+    not_kept(quick_exp_total), log_beside_maximum, of_row(map_row(log_softmax_quickly))
 )
 when_huge(log_softmax_rows, "totals", total_of_row, log_total, map_row(log_softmax_formula), 2)
 when_huge(
-    log_softmax_rows_of_16_bits, "totals", totals_of_row(quick_exp_total), log_total,
+    log_softmax_rows_of_16_bits, "totals", totals_of_row(quick_exp_total), log_beside_maximum,
     map_row(log_softmax_quickly), 2,
 )  # fmt: skip
 log_softmax_rows_where = each_row_where(log_softmax_row, -INFINITY)

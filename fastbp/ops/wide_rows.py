@@ -48,6 +48,7 @@ from ..cpu.wide_rows import (
     total_to_number,
 )
 from ..formulas.softmax import (
+    log_beside_maximum,
     log_softmax as log_softmax_formula,
     log_softmax_backward as log_softmax_backward_formula,
     log_softmax_quickly,
@@ -167,7 +168,8 @@ PLANS: dict[Kernel, Plan] = {
         *_totals, apply_to_blocks(total_but_one, log_total, map_row(log_softmax_formula))
     ),
     log_softmax_rows_of_16_bits: in_turns(
-        *_quick_totals, apply_to_blocks(total_but_one, log_total, map_row(log_softmax_quickly))
+        *_quick_totals,
+        apply_to_blocks(total_but_one, log_beside_maximum, map_row(log_softmax_quickly)),
     ),
     logsumexp_rows: logsumexp_plan,
     softmax_backward_rows: in_turns(

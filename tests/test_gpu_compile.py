@@ -96,7 +96,7 @@ MOST_REGISTERS = {
     "fastbp_joined_to_number_logsumexp_join_totals": (64, 88, 64),
     "fastbp_each_range_mapped_mapped_softmax_take_3": (64, 96, 64),
     "fastbp_each_range_mapped_mapped_log_softmax_take_2": (64, 96, 64),
-    "fastbp_each_range_mapped_mapped_log_softmax_quickly_take_2": (0, 0, 56),
+    "fastbp_each_range_mapped_mapped_log_softmax_quickly_take_2": (0, 0, 64),
     "fastbp_each_range_of_two_6_leave_6_dot_of_range": (80, 96, 64),
     "fastbp_joined_6_join_dots_leave_3": (64, 88, 64),
     "fastbp_each_range_of_two_mapped_mapped_softmax_backward_take_3": (72, 56, 72),

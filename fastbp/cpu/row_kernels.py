@@ -82,6 +82,28 @@ def rows_in_group(x: Any) -> Any:
     return max(1, min(rows_in_tile(x), NUMBERS_IN_GROUP // max(x.shape[1], 1)))
 
 
+def totals_of_group(total: RowFunction) -> RowFunction:
+    """The maxima of k rows of x from row i on and their totals, each a vector of a number a row.
+
+    a, b and c are room for these.
+    """
+
+    def totals(
+        x: Any, y: Any, room: Pointer, i: int, k: int, group: int, a: Pointer, b: Pointer,
+        c: Pointer,
+    ) -> Any:  # fmt: skip
+        n = x.shape[1]
+        p = row(x, 0)
+        for j in range(k):
+            a[j] = row_max(row(x, i + j), n)
+        for j in range(k):
+            e = either(at(room, j * n), row(y, i + j))
+            b[j], c[j] = total(row(x, i + j), e, n, number(p, a[j]), group * n)
+        return narrowed(load_lanes(p, a), number(p, 0)), load_lanes(p, b), load_lanes(p, c)
+
+    return totals
+
+
 @recorded
 def each_row_in_groups(total: RowFunction, finish: RowFunction, apply: RowFunction) -> Kernel:
     """Kernel of apply(x, e, y, n, finish(m, s, s_lo)) for the rows of x and of the result y.
@@ -89,6 +111,7 @@ def each_row_in_groups(total: RowFunction, finish: RowFunction, apply: RowFuncti
     m is a row's maximum, (s, s_lo) is total(x, e, n, m, ahead), where e is room for the row's
     exponentials, and the last numbers are two.
     """
+    totals = totals_of_group(total)
 
     def kernel(first: int, last: int, x: Any, y: Any) -> None:
         n = x.shape[1]
@@ -106,13 +129,7 @@ def each_row_in_groups(total: RowFunction, finish: RowFunction, apply: RowFuncti
             p = row(x, 0)
             for i in range(first, last, group):
                 k = min(last - i, group)
-                for j in range(k):
-                    a[j] = row_max(row(x, i + j), n)
-                for j in range(k):
-                    e = either(at(room, j * n), row(y, i + j))
-                    b[j], c[j] = total(row(x, i + j), e, n, number(p, a[j]), group * n)
-                m = narrowed(load_lanes(p, a), number(p, 0))
-                u, v = finish(m, load_lanes(p, b), load_lanes(p, c))
+                u, v = finish(*totals(x, y, room, i, k, group, a, b, c))
                 store_lanes(p, b, widen(u))
                 store_lanes(p, c, widen(v))
                 for j in range(k):
@@ -160,6 +177,7 @@ def each_row_to_number(total: RowFunction, finish: RowFunction) -> Kernel:
 
     Here `total` must not write anything.
     """
+    totals = totals_of_group(total)
 
     def kernel(first: int, last: int, x: Any, numbers: Any) -> None:
         n = x.shape[1]
@@ -173,15 +191,9 @@ def each_row_to_number(total: RowFunction, finish: RowFunction) -> Kernel:
         else:
             group = rows_in_group(x)
             a, b, c = lane_numbers(x), lane_numbers(x), lane_numbers(x)
-            p = row(x, 0)
             for i in range(first, last, group):
                 k = min(last - i, group)
-                for j in range(k):
-                    a[j] = row_max(row(x, i + j), n)
-                for j in range(k):
-                    b[j], c[j] = total(row(x, i + j), row(x, i + j), n, number(p, a[j]), group * n)
-                m = narrowed(load_lanes(p, a), number(p, 0))
-                store_some(results, i, k, finish(m, load_lanes(p, b), load_lanes(p, c)))
+                store_some(results, i, k, finish(*totals(x, x, None, i, k, group, a, b, c)))
 
     return kernel
 

@@ -7,7 +7,7 @@ number of columns alone. Every kernel of rows is made of these.
 from collections.abc import Callable
 from typing import Any
 
-from ..elementary import biased_exp_minus, larger, split
+from ..elementary import biased_exp_minus, larger
 from ..formulas.softmax import (
     accumulate,
     add_pairs,
@@ -270,15 +270,8 @@ scale_row = map_row(scaled)
 scale_in_two_steps = map_row(scaled_in_two_steps)
 
 
-def scale(e: Pointer, y: Pointer, n: int, r: float, r_lo: float) -> None:
-    """y = e·(r + r_lo), e being biased exponentials and r no tiny number; y may be e."""
-    like = number(e, 0)
-    r, r_lo = unbiased(r, r_lo, like)
-    scale_row(e, y, n, split(r, r_lo, like))
-
-
 def scale_by_any(e: Pointer, y: Pointer, n: int, r: float, r_lo: float) -> None:
-    """The same for any r."""
+    """y = e·(r + r_lo), e being biased exponentials; y may be e."""
     scale_in_two_steps(e, y, n, scale_factors(r, r_lo, number(e, 0)))
 
 

@@ -102,26 +102,12 @@ def label_loss_if_small(
     """
     ignore, has_ignore, raises, bad_is_nan, indexed, asked, transform = options
     n_rows, n = x.shape
-    x_at, x_bytes = place(x)
-    labels_at, labels_bytes = place(labels)
-    of_classes, class_bytes = place(class_weight)
-    of_samples, sample_bytes = place(sample_weight)
-    if x_bytes <= 0 or x.size >= ONE_BLOCK or labels.size != n_rows:
+    if place(x)[1] <= 0 or x.size >= ONE_BLOCK or labels.size != n_rows:
         return False
-    if not are_weights(class_weight.size, n, class_bytes):
+    if not (are_weights(class_weight, n) and are_weights(sample_weight, n_rows)):
         return False
-    if not are_weights(sample_weight.size, n_rows, sample_bytes):
+    if asked[3] and not may_be_written(dx, x, labels, class_weight, sample_weight):
         return False
-    if asked[3]:
-        dx_at, dx_bytes = place(dx)
-        if not (
-            x.shape == dx.shape
-            and can_hold_gradient(dx_at, dx_bytes, x_at, x_bytes)
-            and is_untouched(labels_at, labels_bytes, dx_at, dx_bytes)
-            and is_untouched(of_classes, class_bytes, dx_at, dx_bytes)
-            and is_untouched(of_samples, sample_bytes, dx_at, dx_bytes)
-        ):
-            return False
     indices = labels[:, None]
     bad, denominator = count_rows(
         0, n_rows, n, indices, class_weight, sample_weight, ignore, has_ignore
@@ -159,26 +145,14 @@ def target_loss_if_small(
     """The same with probabilities; here class_weight may be None."""
     asked, transform = options
     n_rows, n = x.shape
-    x_at, x_bytes = place(x)
-    targets_at, targets_bytes = place(targets)
-    of_classes, class_bytes = place(class_weight)
-    of_samples, sample_bytes = place(sample_weight)
-    if x_bytes <= 0 or x.size >= ONE_BLOCK or x.shape != targets.shape or targets_bytes < 0:
+    if place(x)[1] <= 0 or x.size >= ONE_BLOCK or x.shape != targets.shape or place(targets)[1] < 0:
         return False
-    if class_weight is not None and not are_weights(class_weight.size, n, class_bytes):
+    if class_weight is not None and not are_weights(class_weight, n):
         return False
-    if not are_weights(sample_weight.size, n_rows, sample_bytes):
+    if not are_weights(sample_weight, n_rows):
         return False
-    if asked[3]:
-        dx_at, dx_bytes = place(dx)
-        if not (
-            x.shape == dx.shape
-            and can_hold_gradient(dx_at, dx_bytes, x_at, x_bytes)
-            and is_untouched(targets_at, targets_bytes, dx_at, dx_bytes)
-            and is_untouched(of_classes, class_bytes, dx_at, dx_bytes)
-            and is_untouched(of_samples, sample_bytes, dx_at, dx_bytes)
-        ):
-            return False
+    if asked[3] and not may_be_written(dx, x, targets, class_weight, sample_weight):
+        return False
     denominator, is_exact = float(n_rows), True
     if sample_weight.size:
         denominator, is_exact = exact_sum(sample_weight)
@@ -201,9 +175,25 @@ def target_loss_if_small(
     return True
 
 
-def are_weights(size: int, n: int, n_bytes: int) -> bool:
+def may_be_written(dx: Array, x: Array, targets: Array, a: Any, b: Any) -> bool:
+    """Whether the gradient by x may go to dx, which touches no target and none of the weights."""
+    dx_at, dx_bytes = place(dx)
+    x_at, x_bytes = place(x)
+    targets_at, targets_bytes = place(targets)
+    a_at, a_bytes = place(a)
+    b_at, b_bytes = place(b)
+    return (
+        x.shape == dx.shape
+        and can_hold_gradient(dx_at, dx_bytes, x_at, x_bytes)
+        and is_untouched(targets_at, targets_bytes, dx_at, dx_bytes)
+        and is_untouched(a_at, a_bytes, dx_at, dx_bytes)
+        and is_untouched(b_at, b_bytes, dx_at, dx_bytes)
+    )
+
+
+def are_weights(w: Array, n: int) -> bool:
     """Whether there are none, or n that follow one another."""
-    return size == 0 or (size == n and n_bytes > 0)
+    return w.size == 0 or (w.size == n and place(w)[1] > 0)
 
 
 def exact_sum(w: Array) -> tuple[float, bool]:
@@ -261,18 +251,10 @@ def element_loss_if_small(
 ) -> bool:
     """The same for a kernel of `loss_blocks` without weights."""
     is_mean, _, each, with_grad, with_loss = asked
-    x_at, x_bytes = place(x)
-    targets_at, targets_bytes = place(targets)
-    if x.size > ELEMENTS or x_bytes <= 0 or x.shape != targets.shape or targets_bytes < 0:
+    if x.size > ELEMENTS or place(x)[1] <= 0 or x.shape != targets.shape or place(targets)[1] < 0:
         return False
-    if with_grad:
-        dx_at, dx_bytes = place(dx)
-        if not (
-            x.shape == dx.shape
-            and can_hold_gradient(dx_at, dx_bytes, x_at, x_bytes)
-            and is_untouched(targets_at, targets_bytes, dx_at, dx_bytes)
-        ):
-            return False
+    if with_grad and not may_be_written(dx, x, targets, None, None):
+        return False
     sums = np.empty((1, 2))
     denominator = float(x.size) if is_mean else 1.0
     given = (one_row(x), one_row(targets), None, 1, 1, None, 1, 1, None, dloss, denominator)

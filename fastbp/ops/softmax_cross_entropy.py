@@ -347,9 +347,12 @@ def _solve(
     denominator = p.denominator * p.temperature
     x, probabilities, dx = _laid_out(p, dlogits)
     kernel, key, arguments = _kernel(p, dloss, x, probabilities, dx)
-    common = (p.sample_weight, denominator, dloss, losses, sums, dx, block, *transform(p))
+    softcap, temperature, z = transform(p)
+    common = (
+        p.sample_weight, denominator, dloss, losses, sums, dx, block, softcap, temperature, z
+    )  # fmt: skip
     if x.ndim == 2:
-        plan = plan_of_wide_rows(kernel, x) if transform(p)[1] is None else None
+        plan = plan_of_wide_rows(kernel, x) if temperature is None else None
         if plan is not None:
             plan(*arguments, *common)
         else:

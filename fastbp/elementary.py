@@ -17,6 +17,7 @@ Muller, "Elementary Functions" (3rd ed., 2016); `two_sum` is Knuth's (TAOCP 2, 4
 polynomials are minimax fits (Remez), their coefficients rounded one after another.
 """
 
+import math
 from typing import Any
 
 # A number while a kernel is being compiled; see the module's text.
@@ -43,6 +44,23 @@ def two_sum(a: Number, b: Number) -> Pair:
     s = a + b
     b_part = s - a
     return s, (a - (s - b_part)) + (b - b_part)
+
+
+def difference(x: Number, m: Number) -> Pair:
+    """x - m for x <= m, and the error of that, exactly: Dekker's sum, in half of the operations.
+
+    He adds the smaller number to the larger one; of x and -m, that is the one whose bits are the
+    larger integer. If m >= 0, -m has the sign bit, and x has not, or is negative like -m; if m < 0,
+    x, of the two the larger, has it alone.
+    """
+    d = x - m
+    large, small = by_bits(x, -m)
+    return d, small - (d - large)
+
+
+def by_bits(x: Number, y: Number) -> Pair:
+    """x and y, first the one whose bits are the larger integer."""
+    return x.by_bits(y)  # type: ignore[no-any-return]
 
 
 def literal(value: float, like: Number) -> Number:
@@ -113,12 +131,18 @@ EXP = {32: [_hex(c) for c in (
 
 
 def polynomial(x: Number, coefficients: list[float]) -> Number:
-    """Horner's rule; the coefficients with the lowest power first."""
-    *rest, last_but_one, last = coefficients
-    p = fma(x, last, last_but_one)
-    for c in reversed(rest):
-        p = fma(p, x, c)
-    return p
+    """Estrin's scheme, in fewer steps than Horner's; the coefficients with the lowest power first.
+
+    Neighbours are joined to polynomials in x², these to polynomials in x⁴, and so on.
+    """
+    terms: list[Number] = list(coefficients)
+    while len(terms) > 1:
+        joined = [fma(x, b, a) for a, b in zip(terms[::2], terms[1::2], strict=False)]
+        x, odd = x * x, len(terms) % 2
+        if odd:
+            joined[-1] = fma(x, terms[-1], joined[-1])
+        terms = joined
+    return terms[0]
 
 
 def _reduce(x: Number, x_lo: Number | float) -> tuple[Number, Number, Number]:
@@ -139,12 +163,21 @@ def biased_exp_minus(x: Number, m: Number) -> Number:
     ULP, is computed and taken into the reduced argument. The bias is left to the row's last
     factor, which undoes it at no cost.
     """
-    d, d_lo = two_sum(x, -m)
-    r_hi, r_lo, power = _reduce(d, d_lo)
+    return exp_of_reduced(*reduced_minus(x, m))
+
+
+def reduced_minus(x: Number, m: Number) -> tuple[Number, Number, Number, Number]:
+    """x - m and what `_reduce` makes of it: a half of `biased_exp_minus`."""
+    d, d_lo = difference(x, m)
+    return d, *_reduce(d, d_lo)
+
+
+def exp_of_reduced(d: Number, r_hi: Number, r_lo: Number, power: Number) -> Number:
+    """The other half."""
     r = r_hi + r_lo
-    q = fma(polynomial(r, EXP[x.bits]), r * r, r_lo) + r_hi
+    q = fma(polynomial(r, EXP[d.bits]), r * r, r_lo) + r_hi
     e = fma(q, power, power)  # one operation, rounded as 1 + q is
-    return where(d < EXP_UNDERFLOWS[x.bits], 0.0, e)
+    return where(d < EXP_UNDERFLOWS[d.bits], 0.0, e)
 
 
 def biased_exp_quickly(x: Number, m: Number) -> Number:
@@ -152,22 +185,33 @@ def biased_exp_quickly(x: Number, m: Number) -> Number:
 
     x - m is rounded, and so is ln 2: errors of |x - m| / 2 and |x - m| / 4 ULP.
     """
+    return exp_of_quickly_reduced(*quickly_reduced_minus(x, m))
+
+
+def quickly_reduced_minus(x: Number, m: Number) -> tuple[Number, Number, Number]:
+    """x - m, the reduced argument and the power: a half of `biased_exp_quickly`."""
     d = x - m
     t = fma(d, LOG2_E, MAGIC[x.bits])
-    n = t - MAGIC[x.bits]
-    r = fma(n, -LN2[x.bits][0], d)
-    power = t.shift_to_exponent(MANTISSA_BITS[x.bits])
-    e = fma(fma(polynomial(r, EXP[x.bits]), r * r, r), power, power)
-    return where(d < EXP_UNDERFLOWS[x.bits], 0.0, e)
+    r = fma(t - MAGIC[x.bits], -LN2[x.bits][0], d)
+    return d, r, t.shift_to_exponent(MANTISSA_BITS[x.bits])
+
+
+def exp_of_quickly_reduced(d: Number, r: Number, power: Number) -> Number:
+    """The other half."""
+    e = fma(fma(polynomial(r, EXP[d.bits]), r * r, r), power, power)
+    return where(d < EXP_UNDERFLOWS[d.bits], 0.0, e)
 
 
 def biased_exp_pair(x: Number) -> Pair:
     """exp(x) / UNBIAS for x <= 0, as hi + lo: so scaled, the smallest results are normal."""
-    smallest = EXP_UNDERFLOWS[x.bits]
-    r_hi, r_lo, power = _reduce(where(x < smallest, smallest, x), 0.0)
+    return pair_of_reduced(*reduced(x))
+
+
+def pair_of_reduced(r_hi: Number, r_lo: Number, power: Number) -> Pair:
+    """The other half of `biased_exp_pair`, see `reduced`."""
     r = r_hi + r_lo
     h = r_hi + 1.0
-    q = fma(polynomial(r, EXP[x.bits]), r * r, (r_hi - (h - 1.0)) + r_lo)
+    q = fma(polynomial(r, EXP[r.bits]), r * r, (r_hi - (h - 1.0)) + r_lo)
     hi = h + q
     lo = q - (hi - h)
     return hi * power, lo * power
@@ -175,9 +219,18 @@ def biased_exp_pair(x: Number) -> Pair:
 
 def biased_exp_quick_pair(x: Number) -> Pair:
     """As `biased_exp_pair`, with an error of 1/4 ULP of hi, in 4 operations fewer."""
+    return quick_pair_of_reduced(*reduced(x))
+
+
+def reduced(x: Number) -> tuple[Number, Number, Number]:
+    """What `_reduce` makes of x <= 0: a half of `biased_exp_pair` and of the quick one."""
     smallest = EXP_UNDERFLOWS[x.bits]
-    r, r_lo, power = _reduce(where(x < smallest, smallest, x), 0.0)
-    q = fma(polynomial(r, EXP[x.bits]), r * r, r)
+    return _reduce(where(x < smallest, smallest, x), 0.0)
+
+
+def quick_pair_of_reduced(r: Number, r_lo: Number, power: Number) -> Pair:
+    """The other half of `biased_exp_quick_pair`."""
+    q = fma(polynomial(r, EXP[r.bits]), r * r, r)
     hi = fma(q, power, power)
     return hi, fma(r_lo, hi, fma(q, power, power - hi))
 
@@ -203,8 +256,12 @@ def exp_and_rest(x: Number) -> Pair:
 
 def exp_pair(x: Number) -> Pair:
     """exp(x) for x <= 0 as hi + lo."""
-    hi, lo = biased_exp_pair(x)
-    return hi * UNBIAS[x.bits], lo * UNBIAS[x.bits]
+    return unbiased_pair(*biased_exp_pair(x))
+
+
+def unbiased_pair(hi: Number, lo: Number) -> Pair:
+    """(hi + lo)·UNBIAS."""
+    return hi * UNBIAS[hi.bits], lo * UNBIAS[hi.bits]
 
 
 # log --------------------------------------------------------------------------------------------
@@ -282,6 +339,17 @@ def log1p_pair(s: Number, s_lo: Number) -> Pair:
     total = where(tiny, s + s_lo, hi + lo)
     total_lo = where(tiny, 0.0, lo - (total - hi))
     return total, total_lo
+
+
+def log1p_for_float32(s: Number) -> Number:
+    """log(1 + s) for a float64 s >= 0, within 2^-29.8 of itself: no division, no pair."""
+    u = s + 1.0
+    k, scaled = u.split_exponent(THREE_QUARTERS_BITS[64])
+    f = scaled - 1.0
+    square = f * f
+    rest = fma(square, -0.5, fma(k, math.log(2.0), s * 0.0))  # NaN, if s is
+    log = fma(f * square, polynomial(f, LOG1P_32), rest) + f
+    return where(s < 2.0**-18, fma(s * s, -0.5, s), log)
 
 
 def _split_any(x: Number, lowest: int) -> Pair:

@@ -131,6 +131,20 @@ class Number:
         top = {32: 0x4B000000, 64: 0x4330000000000000}[self.bits]
         return self.from_bits(k | integer(top)) - 2.0**digits, self.from_bits(u)
 
+    def by_bits(self, other):
+        a, b = self.value, np.asarray(self.of_my_type(other))
+        integer = INTEGER[self.bits]
+        swap = a.view(integer) <= b.view(integer)
+        large, small = np.where(swap, b, a), np.where(swap, a, b)
+        return Number(large[()]), Number(small[()])
+
+    def differs(self, other):
+        integer = INTEGER[self.bits]
+        return np.minimum(self.value.view(integer) ^ other.value.view(integer), integer(1))
+
+    def masked(self, ones):
+        return Number(np.where(ones, self.value, self.value.dtype.type(0))[()])
+
     def from_bits(self, integers):
         return Number(integers.view(self.value.dtype))
 

@@ -298,8 +298,9 @@ def _at(p, j):
 
 for _word in (vectors.number, vectors.splat, vectors.splat64):
     means(_word)(lambda p, value: p.literal(value))
-for _word in (vectors.sum_zero, vectors.count_zero):
-    means(_word)(lambda p: p.literal(0))
+means(vectors.sum_zero)(lambda p: p.literal(0))
+means(vectors.counts)(lambda p, k: p.literal(k))
+means(vectors.counted)(lambda _p, counts: counts)
 for _word in (vectors.prefetch, vectors.prefetch_wide):
     means(_word)(lambda _p, _j: None)
 means(vectors.either)(lambda p, q: q if p is None else p)
@@ -345,8 +346,13 @@ def _first_lanes(p, v, n):
 
 
 @means(vectors.count)
-def _count(p, mask):
-    return p.literal(int(mask.value))
+def _count(p, counts, mask):
+    return counts + p.literal(int(mask.value))
+
+
+@means(vectors.count_out)
+def _count_out(counts, ones):
+    return counts - counts.literal(int(ones))
 
 
 @means(vectors.pick)
@@ -414,6 +420,7 @@ def _max_across(p, v):
     return across(p, formulas.larger, (v,), [-np.inf])[0]
 
 
+@means(vectors.exps_across)
 @means(vectors.sum_across)
 def _sum_across(p, s, s_lo, _like):
     def add(a, a_lo, b, b_lo):

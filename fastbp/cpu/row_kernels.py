@@ -15,6 +15,8 @@ from .vectors import (
     at,
     borrow,
     count,
+    counted,
+    counts,
     drain,
     either,
     give_back,
@@ -62,13 +64,13 @@ def each_row_where(function: RowFunction, masked: float) -> Kernel:
 def keep_where(x: Pointer, mask: Pointer, y: Pointer, n: int, masked: float) -> bool:
     """y is x where the mask is true and `masked` elsewhere; whether it is true anywhere."""
     width = lanes(x)
-    seen = 0
+    seen = counts(x, 0)
     for j in range(0, n, width):
         k = min(width, n - j)
         here = load_mask(x, mask, j, k)
-        seen += count(x, here)
+        seen = count(x, seen, here)
         store_some(y, j, k, where(here, load_some(x, j, k, 0), splat(x, masked)))
-    return seen > 0
+    return counted(x, seen) > 0  # type: ignore[no-any-return]
 
 
 # Rows are taken in groups: what is computed once for each row is computed for a vector of rows, and

@@ -7,11 +7,11 @@ number of columns alone. Every kernel of rows is made of these.
 from collections.abc import Callable
 from typing import Any
 
-from ..elementary import biased_exp_minus, larger
+from ..elementary import exp_of_reduced, larger, reduced_minus
 from ..formulas.softmax import (
-    accumulate,
+    accumulate_exps,
     add_pairs,
-    equal,
+    others,
     rest,
     scale_factors,
     scaled,
@@ -21,10 +21,13 @@ from ..formulas.softmax import (
 from .vectors import (
     Number,
     Pointer,
+    Vector,
     all_but_one,
     at,
-    count,
-    count_zero,
+    count_out,
+    counted,
+    counts,
+    exps_across,
     lanes,
     load,
     load_some,
@@ -39,7 +42,6 @@ from .vectors import (
     store,
     store_some,
     stream,
-    sum_across,
     sum_zero,
     to_boundary,
     wide,
@@ -74,53 +76,70 @@ def row_max(x: Pointer, n: int) -> Number:
 
 
 def exp_sums(
-    exp: Callable[..., Any], add: Callable[..., Any], has_maxima: bool
+    reduce: Callable[..., Any], exp: Callable[..., Any], add: Callable[..., Any], has_maxima: bool
 ) -> Callable[..., tuple[float, float, Number]]:
-    """Σ exp(x_j, m) over n numbers, biased, a float64 pair; m is the maximum of their row.
+    """Σ exp(x_j - m) over n numbers, biased, a float64 pair; m is the maximum of their row.
 
-    If the sum does not have the maxima, the third number is how many there are. The function of
-    (x, e, n, m, ahead) writes the exponentials to e, which may be x itself, or None. What stands
-    `ahead` of x is fetched into the cache meanwhile.
+    An exponential is exp(*reduce(x, m)). If the sum does not have the maxima, the third number is
+    how many there are. The function of (x, e, n, m, ahead) writes the exponentials to e, which may
+    be x itself, or None. What stands `ahead` of x is fetched into the cache meanwhile.
+
+    One wide vector is reduced while the exponentials of the one before are computed: a processor
+    looks ahead, but not as far as the whole chain of operations reaches.
     """
+
+    def enter(
+        v: Vector, a: Vector, m: Number, total: Vector, total_lo: Vector, maxima: Vector
+    ) -> tuple[Vector, Vector, Vector]:
+        if not has_maxima:
+            are_others = others(v, m)
+            maxima = count_out(maxima, are_others)
+            a = rest(are_others, a)
+        total, total_lo = add(total, total_lo, a)
+        return total, total_lo, maxima
 
     def sums(x: Pointer, e: Pointer, n: int, m: float, ahead: int) -> tuple[float, float, Number]:
         width, step = lanes(x), wide(x)
         s = s_lo = sum_zero(x)
-        maxima = count_zero(x)
+        maxima = counts(x, (n + width - 1) // width)
         ahead = min(ahead, PREFETCH)
         start = 0
         while start < n:
             stop = min(n, start + BLOCK)
             total = total_lo = splat64(x, 0)
             j = start
-            while j + step <= stop:
-                prefetch_wide(x, j + ahead)
+            if j + step <= stop:
                 v = load_wide(x, j)
-                a = exp(v, m)
-                if e is not None:
-                    store(e, j, a)
-                if not has_maxima:
-                    is_maximum = equal(v, m)
-                    maxima += count(x, is_maximum)
-                    a = rest(is_maximum, a)
-                total, total_lo = add(total, total_lo, a)
+                reduced = reduce(v, m)
                 j += step
+                while j + step <= stop:
+                    prefetch_wide(x, j + ahead)
+                    a = exp(*reduced)
+                    total, total_lo, maxima = enter(
+                        load_wide(x, j - step), a, m, total, total_lo, maxima
+                    )
+                    reduced = reduce(load_wide(x, j), m)
+                    if e is not None:
+                        store(e, j - step, a)
+                    j += step
+                a = exp(*reduced)
+                total, total_lo, maxima = enter(
+                    load_wide(x, j - step), a, m, total, total_lo, maxima
+                )
+                if e is not None:
+                    store(e, j - step, a)
             while j < stop:
                 k = min(width, stop - j)
                 w = load_some(x, j, k, -INF)
-                b = exp(w, m)
+                b = exp(*reduce(w, m))
+                total, total_lo, maxima = enter(w, b, m, total, total_lo, maxima)
                 if e is not None:
                     store_some(e, j, k, b)
-                if not has_maxima:
-                    is_a_maximum = equal(w, m)
-                    maxima += count(x, is_a_maximum)
-                    b = rest(is_a_maximum, b)
-                total, total_lo = add(total, total_lo, b)
                 j += width
-            block, block_lo = sum_across(x, total, total_lo, m)
+            block, block_lo = exps_across(x, total, total_lo, m)
             s, s_lo = add_pairs(s, s_lo, block, block_lo, m)
             start += BLOCK
-        return s, s_lo, maxima
+        return s, s_lo, counted(x, maxima)
 
     return sums
 
@@ -153,8 +172,9 @@ def totals(
 
 # Every vector enters the float64 sum by itself: to add two in the row's own precision first would
 # save conversions, but costs a loss its second ULP.
-sums_of_all = exp_sums(biased_exp_minus, accumulate, True)
-sums_but_maxima = exp_sums(biased_exp_minus, accumulate, False)
+_exactly = reduced_minus, exp_of_reduced, accumulate_exps
+sums_of_all = exp_sums(*_exactly, True)
+sums_but_maxima = exp_sums(*_exactly, False)
 exp_sum = totals(sums_of_all, total_of_all)
 exp_total = totals(sums_but_maxima, total_but_one)
 

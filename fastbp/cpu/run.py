@@ -266,13 +266,13 @@ def numba_type(argument: Any) -> Any:
 def _teach(function: Any) -> None:
     """Make Numba know every function of fastbp that this one calls.
 
-    Formulas are traced and the words of `vectors` have their own meaning (in `words`, `tiles` and
-    `streams`); all others are compiled as they stand.
+    Formulas are traced and the words of `vectors` have their own meaning (in `words`, `folds`,
+    `tiles` and `streams`); all others are compiled as they stand.
     """
     from numba.extending import register_jitable
 
     # (All make their words known.)
-    from . import calling, panel_words, simd, streams, tiles, words  # noqa: F401
+    from . import calling, folds, panel_words, simd, streams, tiles, words  # noqa: F401
     from .pipeline import ForInlined
 
     if function in _taught or function.__module__ == "fastbp.cpu.vectors":

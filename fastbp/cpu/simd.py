@@ -210,6 +210,17 @@ class Traced:
         like = widest((self, b, c))
         return like._call("fma", *(like._like_me(n) for n in (self, b, c)))
 
+    def by_bits(self, other: "Traced | float") -> "tuple[Traced, Traced]":
+        """This number and another, first the one whose bits are the larger unsigned integer."""
+        b = self.builder
+        other = self._new(self._like_me(other))
+        mine, theirs = self._as_integer()[0], other._as_integer()[0]
+        # (LLVM makes unsigned maxima of these, where a machine has them.)
+        is_first = b.icmp_unsigned(">", mine, theirs)
+        large, small = b.select(is_first, mine, theirs), b.select(is_first, theirs, mine)
+        kind = ir_type(self.kind)
+        return self._new(b.bitcast(large, kind)), self._new(b.bitcast(small, kind))
+
     def where(self, a: "Traced | float", b: "Traced | float") -> "Traced":
         """a where this condition holds, else b."""
         numbers = [n for n in (a, b) if isinstance(n, Traced)]
@@ -228,6 +239,47 @@ class Traced:
             return self
         wide = with_element(self.kind, types.float64)
         return type(self)(self.builder, self.builder.fpext(self.value, ir_type(wide)), wide)
+
+    def widen_bits(self) -> "Traced":
+        """These float32, none below 0, as float64 of 2^-896 of their value, even lanes first.
+
+        That is what the bits of a float32 mean in their place in a float64, whose exponents count
+        from elsewhere: shifts, which cost less than conversions. NaN becomes a large number.
+        """
+        b, n = self.builder, self.lanes
+        pairs = ir.VectorType(I64, n // 2)
+        both = b.bitcast(self.value, pairs)
+
+        def all_lanes(value: int) -> ir.Constant:
+            return ir.Constant(pairs, [value] * (n // 2))
+
+        even = b.shl(b.and_(both, all_lanes(0xFFFFFFFF)), all_lanes(29))
+        odd = b.and_(b.lshr(both, all_lanes(3)), all_lanes(0xFFFFFFFF << 29))
+        kind = with_element(self.kind, types.float64)
+        joined = b.shuffle_vector(even, odd, ir.Constant(ir.VectorType(I32, n), list(range(n))))
+        return Traced(b, b.bitcast(joined, ir_type(kind)), kind)
+
+    def in_turns(self) -> "Traced":
+        """The lanes of the first and of the second half, one from each in turn."""
+        n = self.lanes
+        order = [i // 2 + i % 2 * (n // 2) for i in range(n)]
+        mask = ir.Constant(ir.VectorType(I32, n), order)
+        return self._new(self.builder.shuffle_vector(self.value, self.value, mask))
+
+    def differs(self, other: "Traced") -> "Traced":
+        """1 in the lanes whose bits are not the other's, else 0: integers, without a comparison."""
+        b = self.builder
+        mine, kind = self._as_integer()
+        theirs, _ = self._new(self._like_me(other))._as_integer()
+        bits, one = b.xor(mine, theirs), constant(kind, 1)
+        return Traced(b, b.select(b.icmp_unsigned("<", bits, one), bits, one), kind)
+
+    def masked(self, ones: "Traced") -> "Traced":
+        """This number where there is a 1, 0 where there is a 0."""
+        b = self.builder
+        integer, kind = self._as_integer()
+        kept = b.and_(integer, b.sub(constant(kind, 0), ones.value))
+        return self._new(b.bitcast(kept, ir_type(self.kind)))
 
     def narrow(self) -> "Traced":
         """This float64 rounded to float32."""

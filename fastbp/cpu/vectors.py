@@ -90,6 +90,12 @@ def sum_across(  # type: ignore[empty-body]
     """The sum of all lanes of s + s_lo."""
 
 
+def exps_across(  # type: ignore[empty-body]
+    p: Pointer, s: Vector, s_lo: Vector, like: Number
+) -> tuple[Number, Number]:
+    """The same for sums that `accumulate_exps` has made."""
+
+
 def value_at_max_across(  # type: ignore[empty-body]
     p: Pointer, v: Vector, value: Vector
 ) -> tuple[Number, Number]:
@@ -123,15 +129,23 @@ def drain() -> None:
     """Wait until other threads can see what was streamed."""
 
 
-def count(p: Pointer, mask: Vector) -> Number:
-    """In how many lanes the mask holds."""
+def counts(p: Pointer, k: int) -> Vector:
+    """A count of k in every lane."""
 
 
-def count_zero(p: Pointer) -> Number:
-    """What a sum of counts begins with."""
+def count(p: Pointer, counts: Vector, mask: Vector) -> Vector:
+    """The counts, one more in the lanes where the mask holds."""
 
 
-def all_but_one(p: Pointer, counted: Number) -> Number:
+def count_out(counts: Vector, ones: Vector) -> Vector:
+    """The counts, one less in the lanes that are 1."""
+
+
+def counted(p: Pointer, counts: Vector) -> Number:
+    """The sum of the counts of all lanes."""
+
+
+def all_but_one(p: Pointer, n: Number) -> Number:
     """A sum of counts, less 1, as a number of the precision of sums."""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..elementary import larger
 from ..formulas.softmax import add_pairs
 from .rows import BLOCK, INF, row_max
-from .vectors import Number, Pointer, at, count_zero, number, put, row, sum_zero
+from .vectors import Number, Pointer, at, number, put, row, sum_zero
 
 Function = Callable[..., Any]
 Kernel = Callable[..., None]
@@ -77,7 +77,7 @@ def total_of_row(
     """(m, s, s_lo) of a row; of_sums(x, *sums, m) makes the last two."""
     m = max_of_row(x, lines, blocks)
     s = s_lo = sum_zero(x)
-    maxima = count_zero(x)
+    maxima = 0
     for b in range(blocks):
         s, s_lo = add_pairs(s, s_lo, lines[b * LINE + SUM], lines[b * LINE + SUM_LO], m)
         maxima += int(lines[b * LINE + COUNT])

@@ -8,7 +8,6 @@ tile; so a function for one row, compiled for the other pointer, computes sixtee
 """
 
 from collections.abc import Callable
-from functools import reduce
 from typing import Any
 
 from llvmlite import ir
@@ -18,7 +17,6 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import lower_builtin, models, register_model
 from numba.np import arrayobj
 
-from ..formulas import softmax as formulas
 from . import vectors
 from .halves import I16, Half, from_float32, to_float32
 from .simd import (
@@ -27,7 +25,6 @@ from .simd import (
     I64,
     IR,
     LANES,
-    Traced,
     Vector,
     computed,
     constant,
@@ -313,80 +310,6 @@ def _keep_first_lanes(p: types.Type, v: Vector, n: types.Type) -> Any:
         return b.select(first_lanes_mask(b, n_, v), v_, constant(v, 0.0))
 
     return signature(v, p, v, types.intp), write
-
-
-# across the lanes of a row ------------------------------------------------------------------------
-
-
-def _fold(p: types.Type, formula: Callable[..., Any], *kinds: types.Type) -> Any:
-    """A formula that folds vectors to numbers; of a tile the vectors themselves."""
-    count = 1 if formula is formulas.max_of_lanes else 2
-    folded = kinds[:count] if isinstance(p, Columns) else [k.element for k in kinds[:count]]
-    result = folded[0] if count == 1 else types.Tuple(folded)
-
-    def write(context: Any, b: ir.IRBuilder, p_: ir.Value, *values: ir.Value) -> ir.Value:
-        parts = list(values[:count])
-        if not isinstance(p, Columns):
-            traced = [Traced(b, v, k) for v, k in zip(values, kinds, strict=True)]
-            out = formula(*traced)
-            parts = [t.value for t in (out if isinstance(out, tuple) else (out,))]
-        return parts[0] if count == 1 else context.make_tuple(b, result, parts)
-
-    return signature(result, p, *kinds), write
-
-
-@word(vectors.max_across)
-def _max_across(p: types.Type, v: Vector) -> Any:
-    return _fold(p, formulas.max_of_lanes, v)
-
-
-@word(vectors.sum_across)
-def _sum_across(p: types.Type, s: Vector, s_lo: Vector, like: types.Type) -> Any:
-    return _fold(p, formulas.sum_of_lanes, s, s_lo, like)
-
-
-@word(vectors.value_at_max_across)
-def _value_at_max_across(p: types.Type, v: Vector, value: Vector) -> Any:
-    return _fold(p, formulas.value_at_max_of_lanes, v, value)
-
-
-@word(vectors.sum_zero)
-def _sum_zero(p: types.Type) -> Any:
-    kind = double_behind(p) if isinstance(p, Columns) else types.float64
-    return signature(kind, p), lambda context, b, p_: constant(kind, 0.0)
-
-
-@word(vectors.count_zero)
-def _count_zero(p: types.Type) -> Any:
-    kind = double_behind(p) if isinstance(p, Columns) else types.intp
-    return signature(kind, p), lambda context, b, p_: constant(kind, 0)
-
-
-@word(vectors.count)
-def _count(p: types.Type, mask: Vector) -> Any:
-    kind = double_behind(p) if isinstance(p, Columns) else types.intp
-
-    def write(context: Any, b: ir.IRBuilder, p_: ir.Value, mask_: ir.Value) -> ir.Value:
-        vectors_ = Traced(b, mask_, mask).parts(vector_behind(p).lanes)
-        if isinstance(p, Columns):
-            counts = [b.uitofp(v.value, ir_type(kind)) for v in vectors_]
-            return reduce(b.fadd, counts)
-        bits = [b.bitcast(v.value, ir.IntType(v.lanes)) for v in vectors_]
-        return reduce(b.add, [b.zext(b.ctpop(v), I64) for v in bits])
-
-    return signature(kind, p, mask), write
-
-
-@word(vectors.all_but_one)
-def _all_but_one(p: types.Type, counted: types.Type) -> Any:
-    kind = double_behind(p) if isinstance(p, Columns) else types.float64
-
-    def write(context: Any, b: ir.IRBuilder, p_: ir.Value, counted_: ir.Value) -> ir.Value:
-        if not isinstance(p, Columns):
-            counted_ = b.sitofp(counted_, ir_type(kind))
-        return b.fsub(counted_, constant(kind, 1.0))
-
-    return signature(kind, p, counted), write
 
 
 # room for a row -----------------------------------------------------------------------------------

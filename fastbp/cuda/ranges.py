@@ -18,7 +18,8 @@ from ..cpu.vectors import (
     all_but_one,
     at,
     count,
-    count_zero,
+    counted,
+    counts,
     lanes,
     load_some,
     number,
@@ -237,18 +238,18 @@ def join_totals(left: Pointer, per_row: int) -> tuple[Number, Number, Number]:
     width, m = lanes(left), row_max(left, per_row)
     of_s, of_s_lo = at(left, per_row), at(left, 2 * per_row)
     total = total_lo = splat64(left, 0)
-    maxima = count_zero(left)
+    maxima = counts(left, 0)
     j = 0
     while j < per_row:
         k = min(width, per_row - j)
         of_range = load_some(left, j, k, -INF)
         s, s_lo = load_some(of_s, j, k, 0), load_some(of_s_lo, j, k, 0)
-        maxima += count(left, equal(of_range, m))
+        maxima = count(left, maxima, equal(of_range, m))
         total, total_lo = add_pairs(total, total_lo, *rescaled_total(of_range, s, s_lo, m), m)
         j += width
     s, s_lo = unbiased(*sum_across(left, total, total_lo, m), m)
     # One maximum is left out; the others are those of ranges, which have left out one each.
-    return m, *add_pairs(s, s_lo, all_but_one(left, maxima), sum_zero(left), m)
+    return m, *add_pairs(s, s_lo, all_but_one(left, counted(left, maxima)), sum_zero(left), m)
 
 
 def finished(finish: RowFunction) -> RowFunction:

@@ -17,10 +17,12 @@ from ..elementary import (
     Pair,
     biased_exp_minus,
     biased_exp_quickly,
+    difference,
     exp_and_rest,
     fma,
     larger,
     literal,
+    log1p_for_float32,
     log1p_pair,
     narrowed,
     split,
@@ -50,12 +52,21 @@ def accumulate(total: Number, total_lo: Number, x: Number) -> Pair:
     return total, total_lo
 
 
-def accumulate_quickly(total: Number, total_lo: Number, x: Number) -> Pair:
+def accumulate_exps(total: Number, total_lo: Number, e: Number) -> Pair:
+    """total + e, for exponentials; those of float32 enter by their bits, see `whole_exps`."""
+    if not e.has_wider:
+        return accumulate(total, total_lo, e)
+    for part in e.parts(total.lanes):
+        total = total + part.widen_bits()
+    return total, total_lo
+
+
+def accumulate_quickly(total: Number, total_lo: Number, e: Number) -> Pair:
     """The same; the vectors of a wide one are added to each other first, and that is rounded."""
-    parts = x.parts(total.lanes)
+    parts = e.parts(total.lanes)
     while len(parts) > 1:
         parts = [a + b for a, b in zip(parts[::2], parts[1::2], strict=True)]
-    return accumulate(total, total_lo, parts[0])
+    return accumulate_exps(total, total_lo, parts[0])
 
 
 def accumulate_product(total: Number, total_lo: Number, a: Number, b: Number) -> Pair:
@@ -85,6 +96,20 @@ def sum_of_lanes(total: Number, total_lo: Number, like: Number) -> Pair:
     return total, total_lo
 
 
+def whole_exps(total: Number) -> Number:
+    """The sum of float32 exponentials that entered it by their bits, 2^-896 of their value.
+
+    They are at most 2^64, and a block of them much less than 2^128, which NaN became.
+    """
+    return where(total < 2.0**-790, total * 2.0**896, NAN)
+
+
+def exps_of_lanes(total: Number, total_lo: Number, like: Number) -> Pair:
+    """That of a vector's lanes."""
+    s, s_lo = sum_of_lanes(total, total_lo, like)
+    return whole_exps(s), s_lo
+
+
 def max_of_lanes(x: Number) -> Number:
     """The largest lane."""
     for _ in range(x.kind.lanes.bit_length() - 1):
@@ -105,9 +130,14 @@ def larger_with(x: Number, y: Number, of_x: Number, of_y: Number) -> Pair:
     return where(bigger, x, y), where(bigger, of_x, of_y)
 
 
-def rest(is_maximum: Number, e: Number) -> Number:
-    """e but for the maxima."""
-    return where(is_maximum, 0.0, e)
+def others(x: Number, m: Number) -> Number:
+    """1 in the lanes where x is not the maximum, else 0."""
+    return x.differs(m)
+
+
+def rest(bits: Number, e: Number) -> Number:
+    """e in these lanes, and 0 in the others."""
+    return e.masked(bits)
 
 
 def equal(x: Number, y: Number) -> Number:
@@ -189,7 +219,7 @@ def scaled_quickly(e: Number, r: Number, _r_lo: Number) -> Number:
 
 def log_of_total(m: Number, s: Number, s_lo: Number) -> Pair:
     """t + t_lo = log(1 + s + s_lo); NaN if the row's maximum m is infinite."""
-    t, t_lo = log1p_pair(s, s_lo)
+    t, t_lo = (log1p_for_float32(s), s_lo) if m.has_wider else log1p_pair(s, s_lo)
     return where(abs(m) == INFINITY, NAN, t), t_lo
 
 
@@ -208,7 +238,7 @@ def log_total(m: Number, s: Number, s_lo: Number) -> Pair:
 
 def log_softmax(x: Number, total: Number, total_lo: Number) -> Number:
     """x - (total + total_lo)."""
-    d, d_lo = two_sum(x, -total)
+    d, d_lo = difference(x, total)
     # Beyond the largest number d is -inf, and its error NaN.
     return where(d == -INFINITY, d, d + (d_lo - total_lo))
 
@@ -226,7 +256,10 @@ def log_softmax_quickly(x: Number, m: Number, t: Number) -> Number:
 
 def logsumexp(m: Number, s: Number, s_lo: Number) -> Number:
     """m + log(1 + s + s_lo) in float64; m itself if that is infinite and no NaN is in the row."""
-    y, y_lo = logsumexp_pair(m, s, s_lo)
+    if m.has_wider:
+        y, y_lo = widen(m) + log1p_for_float32(s), s_lo
+    else:
+        y, y_lo = logsumexp_pair(m, s, s_lo)
     return where((abs(m) == INFINITY) & (s == s), widen(m), y + y_lo)
 
 

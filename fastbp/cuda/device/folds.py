@@ -99,7 +99,6 @@ def _max_across(p: Row, v: types.Type) -> Any:
     return signature(v, p, v), write
 
 
-@word(vectors.sum_across)
 def _sum_across(p: Row, s: types.Type, s_lo: types.Type, like: types.Type) -> Any:
     def write(context: Any, b: ir.IRBuilder, p_: Any, s_: Any, lo_: Any, like_: Any) -> ir.Value:
         def add(a: Any, a_lo: Any, c: Any, c_lo: Any) -> Any:
@@ -110,6 +109,10 @@ def _sum_across(p: Row, s: types.Type, s_lo: types.Type, like: types.Type) -> An
         return context.make_tuple(b, types.UniTuple(s, 2), parts)
 
     return signature(types.UniTuple(s, 2), p, s, s, s), write
+
+
+for _stub in (vectors.sum_across, vectors.exps_across):
+    word(_stub)(_sum_across)
 
 
 @word(vectors.value_at_max_across)

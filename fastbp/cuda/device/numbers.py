@@ -33,6 +33,12 @@ for _stub in (vectors.number, vectors.splat, vectors.splat64):
     _number_like(_stub)
 
 
+@word(vectors.counts)
+def _counts(p: Row, k: types.Type) -> Any:
+    kind = computed(p.dtype)
+    return signature(kind, p, types.int64), lambda context, b, p_, k_: b.sitofp(k_, IR[kind])
+
+
 def _zero(stub: Callable[..., Any]) -> None:
     @word(stub)
     def _meaning(p: Row) -> Any:
@@ -40,8 +46,7 @@ def _zero(stub: Callable[..., Any]) -> None:
         return signature(kind, p), lambda context, b, p_: constant(kind, 0.0)
 
 
-for _stub in (vectors.sum_zero, vectors.count_zero):
-    _zero(_stub)
+_zero(vectors.sum_zero)
 
 
 def _load(p: Row, j: types.Type) -> Any:
@@ -122,6 +127,22 @@ for _stub in (vectors.prefetch, vectors.prefetch_wide):
 
 
 @word(vectors.count)
-def _count(p: Row, mask: types.Type) -> Any:
-    kind = computed(p.dtype)
-    return signature(kind, p, mask), lambda context, b, p_, m: b.uitofp(m, IR[kind])
+def _count(p: Row, counts: types.Type, mask: types.Type) -> Any:
+    def write(context: Any, b: ir.IRBuilder, p_: Any, counts_: Any, mask_: Any) -> ir.Value:
+        return b.fadd(counts_, b.uitofp(mask_, IR[counts]))
+
+    return signature(counts, p, counts, mask), write
+
+
+@word(vectors.count_out)
+def _count_out(counts: types.Type, ones: types.Type) -> Any:
+    def write(context: Any, b: ir.IRBuilder, counts_: ir.Value, ones_: ir.Value) -> ir.Value:
+        return b.fsub(counts_, b.sitofp(ones_, IR[counts]))
+
+    return signature(counts, counts, ones), write
+
+
+@word(vectors.counted)
+def _counted(p: Row, counts: types.Type) -> Any:
+    """Of this thread: `all_but_one` adds up."""
+    return signature(counts, p, counts), lambda context, b, p_, counts_: counts_

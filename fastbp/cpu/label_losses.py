@@ -53,6 +53,7 @@ from .vectors import (
     at,
     borrow,
     either,
+    first_lanes,
     give_back,
     if_given,
     lane_numbers,
@@ -103,7 +104,7 @@ def label_blocks(
         used[j], kinds[j], weights[j] = 0.0, 0.0, 1.0
         dlosses[j] = dloss[0] if dloss.size else 0.0
     for b in range(first, last):
-        total, total_lo = 0.0, 0.0
+        total = total_lo = splat64(p, 0)
         end = min(n_rows, (b + 1) * block)
         for i in range(b * block, end, group):
             rows = min(group, end - i)
@@ -187,9 +188,9 @@ def label_blocks(
             if losses.size:
                 for j in range(rows):
                     losses[i + j] = values[j]
-            for j in range(rows):
-                total, total_lo = accumulate(total, total_lo, values[j])
-        sums[b, 0], sums[b, 1] = total, total_lo
+            in_group = first_lanes(p, load_lanes(p, values), rows)
+            total, total_lo = accumulate(total, total_lo, in_group)
+        sums[b, 0], sums[b, 1] = sum_across(p, total, total_lo, denominator)
     give_back(room)
 
 

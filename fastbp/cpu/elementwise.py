@@ -4,9 +4,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from ..formulas.sigmoid import PARTS
 from .origins import recorded
 from .rows import is_streamed, map_two_rows, stream_two_rows
-from .vectors import at, drain, lanes, load_some, load_wide, row, store, store_some, wide
+from .vectors import Pointer, at, drain, lanes, load_some, load_wide, row, store, store_some, wide
 
 # Sharing work costs 2 to 3 µs: about as much as 10⁴ exponentials take.
 PARALLEL_FROM = 32768
@@ -19,20 +20,48 @@ Formula = Callable[..., Any]
 @recorded
 def map_one(formula: Formula) -> Kernel:
     """Kernel of out = formula(x)."""
+    map_wide = in_turns(*PARTS[formula]) if formula in PARTS else at_once(formula)
 
     def kernel(first: int, last: int, x: Any, out: Any) -> None:
         p, q = row(x, 0), row(out, 0)
         width, step = lanes(p), wide(p)
-        j = first
-        while j + step <= last:
-            store(q, j, formula(load_wide(p, j)))
-            j += step
+        j = last - (last - first) % step
+        if first < j:
+            map_wide(p, q, first, j, step)
         while j < last:
             n = min(width, last - j)
             store_some(q, j, n, formula(load_some(p, j, n, 0)))
             j += width
 
     return kernel
+
+
+def at_once(formula: Formula) -> Callable[..., None]:
+    """The function of (x, y, first, last, step) for y = formula(x), of whole wide vectors."""
+
+    def mapped(x: Pointer, y: Pointer, first: int, last: int, step: int) -> None:
+        for j in range(first, last, step):
+            store(y, j, formula(load_wide(x, j)))
+
+    return mapped
+
+
+def in_turns(begin: Formula, go_on: Formula, end: Formula) -> Callable[..., None]:
+    """The same for end(*go_on(*begin(x))), each part of another vector at the same time.
+
+    Of the last vector some parts are computed again, for nothing; of no vector that is written.
+    """
+
+    def mapped(x: Pointer, y: Pointer, first: int, last: int, step: int) -> None:
+        half_way = go_on(*begin(load_wide(x, first)))
+        begun = begin(load_wide(x, min(first + step, last - step)))
+        for j in range(first, last, step):
+            v = load_wide(x, min(j + 2 * step, last - step))
+            store(y, j, end(*half_way))
+            half_way = go_on(*begun)
+            begun = begin(v)
+
+    return mapped
 
 
 @cache

@@ -21,8 +21,8 @@ from .vectors import (
     first_lanes,
     give_back,
     lanes,
-    load,
     load_some,
+    load_wide,
     number,
     pick,
     row,
@@ -31,6 +31,7 @@ from .vectors import (
     store,
     store_some,
     sum_across,
+    wide,
 )
 
 Kernel = Callable[..., None]
@@ -50,7 +51,8 @@ def loss_blocks(loss: Formula, gradient: Formula, weighted: bool = False) -> Ker
     What is None is not asked for (losses, sums, dx) or not given (a and b, dloss): g is dloss, or
     `factor` where there is none, over `denominator`.
     """
-    step = _step(loss, gradient, weighted)
+    of_wide = _step(loss, gradient, weighted, read_wide, write_wide)
+    of_some = _step(loss, gradient, weighted, read_some, store_some)
 
     def kernel(
         first: int, last: int, x: Any, t: Any, a: Any, a_run: int, a_period: int, b: Any,
@@ -59,7 +61,7 @@ def loss_blocks(loss: Formula, gradient: Formula, weighted: bool = False) -> Ker
     ) -> None:  # fmt: skip
         size = x.shape[1]
         p, q, dy, y_out, dx_out = row(x, 0), row(t, 0), row(dloss, 0), row(losses, 0), row(dx, 0)
-        width = lanes(p)
+        width, several = lanes(p), wide(p)
         like = number(p, 0)
         g, g_lo = gradient_factor(1.0, factor, denominator)
         g, g_lo = split(g, g_lo, like)
@@ -74,16 +76,17 @@ def loss_blocks(loss: Formula, gradient: Formula, weighted: bool = False) -> Ker
                     wa, at_a = weights_at(a, a_run, a_period, room_a, start, stop)
                     wb, at_b = weights_at(b, b_run, b_period, room_b, start, stop)
                 j = start
-                while j + width <= stop:
-                    y = step(p, q, wa, at_a, wb, at_b, dy, g, g_lo, y_out, dx_out, j, None)
+                while j + several <= stop:
+                    y = of_wide(p, q, wa, at_a, wb, at_b, dy, g, g_lo, y_out, dx_out, j, several)
                     if sums is not None:
                         total, total_lo = accumulate(total, total_lo, y)
-                    j += width
-                if j < stop:
-                    n = stop - j
-                    y = step(p, q, wa, at_a, wb, at_b, dy, g, g_lo, y_out, dx_out, j, n)
+                    j += several
+                while j < stop:
+                    n = min(width, stop - j)
+                    z = of_some(p, q, wa, at_a, wb, at_b, dy, g, g_lo, y_out, dx_out, j, n)
                     if sums is not None:
-                        total, total_lo = accumulate(total, total_lo, first_lanes(p, y, n))
+                        total, total_lo = accumulate(total, total_lo, first_lanes(p, z, n))
+                    j += width
             if sums is not None:
                 sums[i, 0], sums[i, 1] = sum_across(p, total, total_lo, like)
         give_back(room_a)
@@ -92,12 +95,15 @@ def loss_blocks(loss: Formula, gradient: Formula, weighted: bool = False) -> Ker
     return kernel
 
 
-def _step(loss: Formula, gradient: Formula, weighted: bool) -> Callable[..., Vector]:
-    """The losses of a vector of elements, or of n; what is asked for is written."""
+def _step(
+    loss: Formula, gradient: Formula, weighted: bool, read: Callable[..., Vector],
+    write: Callable[..., None],
+) -> Callable[..., Vector]:  # fmt: skip
+    """The losses of n elements from j on; what is asked for is written."""
 
     def step(
         x: Pointer, t: Pointer, a: Pointer, at_a: int, b: Pointer, at_b: int, dloss: Pointer,
-        g: Number, g_lo: Number, losses: Pointer, dx: Pointer, j: int, n: int | None,
+        g: Number, g_lo: Number, losses: Pointer, dx: Pointer, j: int, n: int,
     ) -> Vector:  # fmt: skip
         v, target = read(x, j, n), read(t, j, n)
         weights = (read(a, at_a + j, n), read(b, at_b + j, n)) if weighted else ()
@@ -115,19 +121,19 @@ def _step(loss: Formula, gradient: Formula, weighted: bool) -> Callable[..., Vec
     return step
 
 
-def read(p: Pointer, j: int, n: int | None) -> Vector:
-    """The vector at j; or n numbers, and 0 in the other lanes."""
-    if n is None:
-        return load(p, j)
+def read_wide(p: Pointer, j: int, _n: int) -> Vector:
+    """The wide vector at j."""
+    return load_wide(p, j)
+
+
+def read_some(p: Pointer, j: int, n: int) -> Vector:
+    """n numbers, and 0 in the other lanes."""
     return load_some(p, j, n, 0)
 
 
-def write(p: Pointer, j: int, n: int | None, v: Vector) -> None:
-    """Write v at j, or its first n lanes."""
-    if n is None:
-        store(p, j, v)
-    else:
-        store_some(p, j, n, v)
+def write_wide(p: Pointer, j: int, _n: int, v: Vector) -> None:
+    """Write v at j."""
+    store(p, j, v)
 
 
 def weights_at(

@@ -7,7 +7,11 @@ from ..elementary import (
     exp_pair,
     fma,
     log1p_of_fraction,
+    pair_of_reduced,
+    quick_pair_of_reduced,
+    reduced,
     two_sum,
+    unbiased_pair,
     where,
 )
 
@@ -19,8 +23,22 @@ def sigmoid(x: Number) -> Number:
     Top and bottom both carry the bias of the exponential, so that a subnormal σ is rounded once, by
     the division.
     """
+    return sigmoid_of_exp(*exp_below_one(*reduced_below_zero(x)))
+
+
+def reduced_below_zero(x: Number) -> tuple[Number, Number, Number, Number]:
+    """x, and -|x| reduced: the first third of σ(x)."""
+    return x, *reduced(-abs(x))
+
+
+def exp_below_one(x: Number, r: Number, r_lo: Number, power: Number) -> tuple[Number, ...]:
+    """x and the pair z: the second third."""
+    return x, *quick_pair_of_reduced(r, r_lo, power)
+
+
+def sigmoid_of_exp(x: Number, z: Number, z_lo: Number) -> Number:
+    """The last third."""
     one = 1.0 / UNBIAS[x.bits]
-    z, z_lo = biased_exp_quick_pair(-abs(x))
     negative = x < 0.0
     top = where(negative, z, one)
     reciprocal = 1.0 / (z + one)
@@ -61,7 +79,16 @@ def slope_of(
 
 def log_sigmoid(x: Number) -> Number:
     """log σ(x) = -(max(-x, 0) + log(1 + e^-|x|)); error <= 0.9 ULP."""
-    z, z_lo = exp_pair(-abs(x))
+    return log_sigmoid_of_exp(*exact_exp_below_one(*reduced_below_zero(x)))
+
+
+def exact_exp_below_one(x: Number, r: Number, r_lo: Number, power: Number) -> tuple[Number, ...]:
+    """x and the pair z = e^-|x|: the second third of log σ(x)."""
+    return x, *unbiased_pair(*pair_of_reduced(r, r_lo, power))
+
+
+def log_sigmoid_of_exp(x: Number, z: Number, z_lo: Number) -> Number:
+    """The last third."""
     hi, lo = log1p_of_fraction(z, z_lo)
     total, error = two_sum(where(x > 0.0, 0.0, -x), hi)
     # Below -64 the logarithm is under half an ULP of x; there two_sum(inf, …) would be NaN.
@@ -81,3 +108,11 @@ def sigmoid_backward_of_input(dy: Number, x: Number) -> Number:
 def log_sigmoid_backward(dy: Number, x: Number) -> Number:
     """dx = dy·σ(-x)."""
     return dy * sigmoid(-x)
+
+
+# Long chains of operations in three parts: f(x) is third(*second(*first(x))). A processor that
+# begins a part of one number and ends another's at the same time waits for neither.
+PARTS = {
+    sigmoid: (reduced_below_zero, exp_below_one, sigmoid_of_exp),
+    log_sigmoid: (reduced_below_zero, exact_exp_below_one, log_sigmoid_of_exp),
+}

@@ -17,7 +17,6 @@ Muller, "Elementary Functions" (3rd ed., 2016); `two_sum` is Knuth's (TAOCP 2, 4
 polynomials are minimax fits (Remez), their coefficients rounded one after another.
 """
 
-import math
 from typing import Any
 
 # A number while a kernel is being compiled; see the module's text.
@@ -347,7 +346,7 @@ def log1p_for_float32(s: Number) -> Number:
     k, scaled = u.split_exponent(THREE_QUARTERS_BITS[64])
     f = scaled - 1.0
     square = f * f
-    rest = fma(square, -0.5, fma(k, math.log(2.0), s * 0.0))  # NaN, if s is
+    rest = fma(square, -0.5, fma(k, LN2[64][0], s * 0.0))  # NaN, if s is
     log = fma(f * square, polynomial(f, LOG1P_32), rest) + f
     return where(s < 2.0**-18, fma(s * s, -0.5, s), log)
 

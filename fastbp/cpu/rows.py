@@ -24,6 +24,7 @@ from .vectors import (
     Vector,
     all_but_one,
     at,
+    claim_wide,
     count_out,
     counted,
     counts,
@@ -53,6 +54,10 @@ BLOCK = 16384
 
 # Further ahead nothing is fetched: it would no longer be in the second-level cache when needed.
 PREFETCH = 65536
+
+# So many numbers before a row's exponentials are written, their place is asked for: to write where
+# nothing has been read waits for it.
+CLAIM = 512
 INF = float("inf")
 
 
@@ -76,13 +81,18 @@ def row_max(x: Pointer, n: int) -> Number:
 
 
 def exp_sums(
-    reduce: Callable[..., Any], exp: Callable[..., Any], add: Callable[..., Any], has_maxima: bool
+    reduce: Callable[..., Any],
+    exp: Callable[..., Any],
+    add: Callable[..., Any],
+    has_maxima: bool,
+    keeps: bool = True,
 ) -> Callable[..., tuple[float, float, Number]]:
     """Σ exp(x_j - m) over n numbers, biased, a float64 pair; m is the maximum of their row.
 
     An exponential is exp(*reduce(x, m)). If the sum does not have the maxima, the third number is
     how many there are. The function of (x, e, n, m, ahead) writes the exponentials to e, which may
-    be x itself, or None. What stands `ahead` of x is fetched into the cache meanwhile.
+    be x itself, or None; or if it does not keep them, has e fetched, to be written later. What
+    stands `ahead` of x is fetched into the cache meanwhile.
 
     One wide vector is reduced while the exponentials of the one before are computed: a processor
     looks ahead, but not as far as the whole chain of operations reaches.
@@ -98,6 +108,14 @@ def exp_sums(
         total, total_lo = add(total, total_lo, a)
         return total, total_lo, maxima
 
+    def put_wide(e: Pointer, j: int, a: Vector) -> None:
+        if e is not None:
+            if keeps:
+                claim_wide(e, j + CLAIM)
+                store(e, j, a)
+            else:
+                claim_wide(e, j)
+
     def sums(x: Pointer, e: Pointer, n: int, m: float, ahead: int) -> tuple[float, float, Number]:
         width, step = lanes(x), wide(x)
         s = s_lo = sum_zero(x)
@@ -109,8 +127,8 @@ def exp_sums(
             total = total_lo = splat64(x, 0)
             j = start
             if j + step <= stop:
-                v = load_wide(x, j)
-                reduced = reduce(v, m)
+                prefetch_wide(x, j + ahead)
+                reduced = reduce(load_wide(x, j), m)
                 j += step
                 while j + step <= stop:
                     prefetch_wide(x, j + ahead)
@@ -119,21 +137,19 @@ def exp_sums(
                         load_wide(x, j - step), a, m, total, total_lo, maxima
                     )
                     reduced = reduce(load_wide(x, j), m)
-                    if e is not None:
-                        store(e, j - step, a)
+                    put_wide(e, j - step, a)
                     j += step
                 a = exp(*reduced)
                 total, total_lo, maxima = enter(
                     load_wide(x, j - step), a, m, total, total_lo, maxima
                 )
-                if e is not None:
-                    store(e, j - step, a)
+                put_wide(e, j - step, a)
             while j < stop:
                 k = min(width, stop - j)
                 w = load_some(x, j, k, -INF)
                 b = exp(*reduce(w, m))
                 total, total_lo, maxima = enter(w, b, m, total, total_lo, maxima)
-                if e is not None:
+                if keeps and e is not None:
                     store_some(e, j, k, b)
                 j += width
             block, block_lo = exps_across(x, total, total_lo, m)
@@ -177,6 +193,7 @@ sums_of_all = exp_sums(*_exactly, True)
 sums_but_maxima = exp_sums(*_exactly, False)
 exp_sum = totals(sums_of_all, total_of_all)
 exp_total = totals(sums_but_maxima, total_but_one)
+exp_total_only = totals(exp_sums(*_exactly, False, keeps=False), total_but_one)
 
 
 def not_kept(total: Callable[..., Any]) -> Callable[..., Any]:

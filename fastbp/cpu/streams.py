@@ -14,9 +14,9 @@ from .words import VECTORS_IN_WIDE, Columns, address_of, size_of, word
 LINE = 64  # bytes of the cache
 
 
-def prefetch_from(b: ir.IRBuilder, address: ir.Value, level: int) -> None:
+def prefetch_from(b: ir.IRBuilder, address: ir.Value, level: int, to_write: bool = False) -> None:
     """Ask for what stands at an address, which need not exist; 3 is the first-level cache."""
-    read, data = I32(0), I32(1)
+    read, data = I32(int(to_write)), I32(1)
     function = b.module.declare_intrinsic(
         "llvm.prefetch.p0",
         fnty=ir.FunctionType(ir.VoidType(), [address.type, I32, I32, I32]),
@@ -33,15 +33,22 @@ def _prefetch(p: types.Type, j: types.Type) -> Any:
     return signature(types.void, p, types.intp), write
 
 
-@word(vectors.prefetch_wide)
-def _prefetch_wide(p: types.Type, j: types.Type) -> Any:
-    def write(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value) -> None:
-        if not isinstance(p, Columns):
+def _fetch_wide(to_write: bool) -> Any:
+    def meaning(p: types.Type, j: types.Type) -> Any:
+        def write(context: Any, b: ir.IRBuilder, p_: ir.Value, j_: ir.Value) -> None:
+            if isinstance(p, Columns) or p == types.none:
+                return
             address = b.bitcast(b.gep(p_, [j_]), I8.as_pointer())
             for offset in range(0, VECTORS_IN_WIDE * _vector_size(p), LINE):
-                prefetch_from(b, b.gep(address, [I64(offset)]), level=2)
+                prefetch_from(b, b.gep(address, [I64(offset)]), 2, to_write)
 
-    return signature(types.void, p, types.intp), write
+        return signature(types.void, p, types.intp), write
+
+    return meaning
+
+
+word(vectors.prefetch_wide)(_fetch_wide(to_write=False))
+word(vectors.claim_wide)(_fetch_wide(to_write=True))
 
 
 def _vector_size(p: types.Type) -> int:

@@ -110,6 +110,10 @@ def prefetch_wide(p: Pointer, j: int) -> None:
     """The same for a wide vector."""
 
 
+def claim_wide(p: Pointer, j: int) -> None:
+    """The same for a wide vector that will be written; nothing, if p is None."""
+
+
 def same_place(p: Pointer, q: Pointer) -> bool:  # type: ignore[empty-body]
     """Whether both point to the same number."""
 

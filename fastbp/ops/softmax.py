@@ -36,6 +36,7 @@ from ..cpu.row_kernels import (
 from ..cpu.rows import (
     exp_sum,
     exp_total,
+    exp_total_only,
     map_row,
     not_kept,
     of_exponentials,
@@ -257,7 +258,7 @@ def log_softmax_row(x: Pointer, e: Pointer, y: Pointer, n: int) -> None:
 
 
 _log_softmax = of_row(map_row(log_softmax_formula))
-log_softmax_rows = each_row_in_groups(not_kept(exp_total), log_total, _log_softmax)
+log_softmax_rows = each_row_in_groups(exp_total_only, log_total, _log_softmax)
 log_softmax_rows_of_16_bits = each_row_in_groups(
     not_kept(quick_exp_total), log_beside_maximum, of_row(map_row(log_softmax_quickly))
 )

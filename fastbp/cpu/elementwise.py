@@ -12,6 +12,9 @@ from .vectors import Pointer, at, drain, lanes, load_some, load_wide, row, store
 # Sharing work costs 2 to 3 µs: about as much as 10⁴ exponentials take.
 PARALLEL_FROM = 32768
 
+# Ranges begin at multiples of this, so that they do not share cache lines.
+GRAIN = 1024
+
 Kernel = Callable[..., None]
 Formula = Callable[..., Any]
 

@@ -82,6 +82,16 @@ def usable_threads() -> int:
     return int(get_num_threads())
 
 
+def team() -> tuple[int, int]:
+    """The address of the parallel loop and how many threads may be used; 0, 0 if not known.
+
+    It is once threads have been started, and only where several callers may use them at a time.
+    """
+    if not _layer_is_thread_safe:
+        return 0, 0
+    return _addresses[LOOP], usable_threads()
+
+
 def _launch_parallel(
     entry: Kernel, n: int, chunks: int, grain: int, arguments: tuple[Any, ...]
 ) -> None:

@@ -1,7 +1,7 @@
-"""Small calls: compiled functions that check what they are given, and compute if it is plain.
+"""Plain calls: compiled functions that check what they are given, and compute if it is plain.
 
-Where arrays are contiguous, of the shapes expected, the same memory or apart, and not worth sharing
-among threads, nothing stands between the caller and the kernel. To find that out takes Python
+Where arrays are contiguous, of the shapes expected, the same memory or apart, and for losses small,
+nothing stands between the caller and the kernel. To find that out takes Python
 longer than a small kernel runs; compiled code does it in some nanoseconds, and says no if there is
 more to do. As the kernel is given by the address of its code, each function here is compiled but
 once for arrays of one dtype and number of axes.
@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from ..elementary import two_sum
-from .elementwise import PARALLEL_FROM
+from .elementwise import GRAIN, PARALLEL_FROM
 from .elementwise_losses import BLOCK as ELEMENTS
 from .row_losses import BLOCK, count_rows
-from .vectors import call_kernel, one_row, place
+from .vectors import call_kernel, one_row, place, share
+from .wide_rows import WIDE
 
 Array = np.ndarray[Any, Any]
 
@@ -38,27 +39,48 @@ def is_untouched(other: int, other_bytes: int, dx: int, dx_bytes: int) -> bool:
     return other_bytes == 0 or (other_bytes > 0 and apart(other, other_bytes, dx, dx_bytes))
 
 
-def map_if_small(kernel: int, by_rows: bool, x: Array, out: Array) -> bool:
-    """Runs a kernel of one input, for all rows or elements, unless something stands in its way.
+def run_all(
+    kernel: int, by_rows: bool, loop: int, threads: int, x: Array, arguments: tuple[Any, ...]
+) -> bool:
+    """Runs a kernel for all rows or elements of x, by that loop and so many threads if it is large.
+
+    Not if nobody can say how many (0), or if rows are so wide that threads may share them.
+    """
+    n = x.shape[0] if by_rows else x.size
+    grain = 1 if by_rows else GRAIN
+    if x.size < PARALLEL_FROM:
+        call_kernel(kernel, 0, n, arguments)
+    elif threads == 0 or (by_rows and x.size >= WIDE * n):
+        return False
+    elif threads == 1 or n <= grain:
+        call_kernel(kernel, 0, n, arguments)
+    else:
+        share(loop, kernel, n, min(threads, (n + grain - 1) // grain), grain, arguments)
+    return True
+
+
+def map_if_plain(kernel: int, by_rows: bool, loop: int, threads: int, x: Array, out: Array) -> bool:
+    """Runs a kernel of one input, as `run_all` does, unless something stands in its way.
 
     Says whether it did.
     """
     x_at, x_bytes = place(x)
     out_at, out_bytes = place(out)
-    if x.size >= PARALLEL_FROM or x.shape != out.shape or x_bytes < 0:
+    if x.shape != out.shape or x_bytes < 0:
         return False
     if not can_hold_gradient(out_at, out_bytes, x_at, x_bytes):
         return False
-    call_kernel(kernel, 0, x.shape[0] if by_rows else x.size, (x, out))
-    return True
+    return run_all(kernel, by_rows, loop, threads, x, (x, out))
 
 
-def map_two_if_small(kernel: int, by_rows: bool, x: Array, y: Array, out: Array) -> bool:
+def map_two_if_plain(
+    kernel: int, by_rows: bool, loop: int, threads: int, x: Array, y: Array, out: Array
+) -> bool:
     """The same of two inputs; out may be either, of rows the first only."""
     x_at, x_bytes = place(x)
     y_at, y_bytes = place(y)
     out_at, out_bytes = place(out)
-    if x.size >= PARALLEL_FROM or x.shape != out.shape or y.shape != x.shape or x_bytes < 0:
+    if x.shape != out.shape or y.shape != x.shape or x_bytes < 0:
         return False
     if not (
         can_hold_gradient(out_at, out_bytes, x_at, x_bytes)
@@ -67,20 +89,20 @@ def map_two_if_small(kernel: int, by_rows: bool, x: Array, y: Array, out: Array)
         return False
     if by_rows and y_at == out_at:
         return False
-    call_kernel(kernel, 0, x.shape[0] if by_rows else x.size, (x, y, out))
-    return True
+    return run_all(kernel, by_rows, loop, threads, x, (x, y, out))
 
 
-def reduce_if_small(kernel: int, _by_rows: bool, x: Array, out: Array) -> bool:
+def reduce_if_plain(
+    kernel: int, by_rows: bool, loop: int, threads: int, x: Array, out: Array
+) -> bool:
     """The same for a kernel that makes a number of each row; out touches no input."""
     x_at, x_bytes = place(x)
     out_at, out_bytes = place(out)
-    if x.size >= PARALLEL_FROM or out.size != x.shape[0] or min(x_bytes, out_bytes) < 0:
+    if out.size != x.shape[0] or min(x_bytes, out_bytes) < 0:
         return False
     if not is_untouched(x_at, x_bytes, out_at, out_bytes):
         return False
-    call_kernel(kernel, 0, x.shape[0], (x, out))
-    return True
+    return run_all(kernel, by_rows, loop, threads, x, (x, out))
 
 
 # losses of rows -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..arrays import Array, in_one_order, put_back, rows_of, rows_to_write, views_of
 from ..checks import as_axes, as_mask, as_out, as_values, like_first, out_or_new, same_shape
+from ..cpu.elementwise import GRAIN, PARALLEL_FROM
 from ..cpu.panels import (
     map_panels,
     map_two_panels,
@@ -15,16 +16,21 @@ from ..cpu.panels import (
     reduce_panels_where,
     rows_in_panel,
 )
-from ..cpu.run import Kernel, address, address_for, launch, shared_function, usable_threads
-from ..cpu.small import map_if_small, map_two_if_small, reduce_if_small
+from ..cpu.run import (
+    Kernel,
+    address,
+    address_for,
+    launch,
+    shared_function,
+    team,
+    usable_threads,
+)
+from ..cpu.small import map_if_plain, map_two_if_plain, reduce_if_plain
 from ..cpu.wide_rows import WIDE, are_better_shared
 from ..cuda.arrays import is_on_device
 from .small_calls import fits, keep, known
 
 Axis = int | tuple[int, ...] | None
-
-# Elementwise ranges begin at multiples of this, so that they do not share cache lines.
-GRAIN = 1024
 
 _ndarray, _empty = np.ndarray, np.empty
 
@@ -130,7 +136,10 @@ def map_one(
             ):
                 result = None
             function, code, rows = entry
-            if result is not None and function(code, rows, x, result):
+            if result is not None and (
+                function(code, rows, 0, 0, x, result)
+                or (x.size >= PARALLEL_FROM and function(code, rows, *team(), x, result))
+            ):
                 return result
     if is_on_device(x):
         if by_rows:
@@ -139,7 +148,7 @@ def map_one(
     x = as_values(x, "x")
     used = kernel if of_16_bits is None or x.dtype.itemsize > 2 else of_16_bits
     result = map_rows(used, {"x": x}, axis, out) if by_rows else map_elements(used, {"x": x}, out)
-    remember(map_if_small, used, by_rows, (x, x), called=kernel)
+    remember(map_if_plain, used, by_rows, (x, x), called=kernel)
     return result
 
 
@@ -163,7 +172,10 @@ def map_two(
             ):
                 result = None
             function, code, rows = entry
-            if result is not None and function(code, rows, a, b, result):
+            if result is not None and (
+                function(code, rows, 0, 0, a, b, result)
+                or (a.size >= PARALLEL_FROM and function(code, rows, *team(), a, b, result))
+            ):
                 return result
     first, second = names.split()
     if is_on_device(a):
@@ -173,7 +185,7 @@ def map_two(
     a = as_values(a, first)
     inputs = {first: a, second: like_first(b, second, a)}
     result = map_rows(kernel, inputs, axis, out) if by_rows else map_elements(kernel, inputs, out)
-    remember(map_two_if_small, kernel, by_rows, (a, a, a))
+    remember(map_two_if_plain, kernel, by_rows, (a, a, a))
     return result
 
 
@@ -186,13 +198,15 @@ def reduce_rows_of_one(
         if entry is not None and (out is None or fits(out, x.dtype, 1)):
             result = _empty(x.shape[:1], x.dtype) if out is None else out
             function, code, rows = entry
-            if function(code, rows, x, result):
+            if function(code, rows, 0, 0, x, result) or (
+                x.size >= PARALLEL_FROM and function(code, rows, *team(), x, result)
+            ):
                 return result
     if is_on_device(x):
         return on_gpu().reduce_rows(kernel, {"x": x}, axis, keepdims, out)
     x = as_values(x, "x")
     result = reduce_rows(kernel, {"x": x}, axis, keepdims, out)
-    remember(reduce_if_small, kernel, True, (x, np.empty(0, x.dtype)))
+    remember(reduce_if_plain, kernel, True, (x, np.empty(0, x.dtype)))
     return result
 
 
@@ -236,7 +250,7 @@ def reduce_rows(
 
 
 def remember(
-    if_small: Kernel, kernel: Kernel, by_rows: bool, like: tuple[Array, ...], called: Any = None
+    if_plain: Kernel, kernel: Kernel, by_rows: bool, like: tuple[Array, ...], called: Any = None
 ) -> None:
     """Let later calls with arguments such as these try a function of `cpu.small` first.
 
@@ -248,7 +262,7 @@ def remember(
         return
     code = address(kernel, char if by_rows else (char, x.ndim))
     if code is not None:
-        keep(name, shared_function(if_small, 0, by_rows, *like), code, by_rows)
+        keep(name, shared_function(if_plain, 0, by_rows, 0, 0, *like), code, by_rows)
 
 
 def map_elements(kernel: Kernel, inputs: dict[str, Array], out: Array | None) -> Any:

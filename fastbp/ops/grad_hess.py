@@ -19,11 +19,11 @@ from ..checks import (
     one_of,
     same_shape,
 )
+from ..cpu.elementwise import GRAIN
 from ..cpu.grad_hess import first_bad_label, grad_hess_rows, sigmoid_grad_hess_elements
 from ..cpu.run import launch, serial
 from ..cuda.arrays import is_on_device
 from ..elementary import INFINITY
-from .calls import GRAIN
 
 HESSIANS = ("exact", "xgboost", "lightgbm")
 LAYOUTS = ("rows", "classes")

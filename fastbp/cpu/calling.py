@@ -20,6 +20,17 @@ def _call(context: Any, b: ir.IRBuilder, address: ir.Value, kinds: Any, *values:
     return convention.call_function(b, function, types.none, kinds, values)[0]
 
 
+def _call_kernel_at(
+    context: Any, b: ir.IRBuilder, address: ir.Value, kinds: types.Tuple, first: ir.Value,
+    last: ir.Value, arguments: ir.Value,
+) -> None:  # fmt: skip
+    """Call a kernel with what is in the tuple, and pass on its error, if it raises one."""
+    parts = cgutils.unpack_tuple(b, arguments, len(kinds))
+    status = _call(context, b, address, (types.intp, types.intp, *kinds), first, last, *parts)
+    with b.if_then(status.is_error, likely=False):
+        context.call_conv.return_status_propagate(b, status)
+
+
 @word(vectors.call_kernel)
 def _call_kernel(address: types.Type, first: types.Type, last: types.Type, kinds: Any) -> Any:
     kinds = types.Tuple(plain(kinds))
@@ -27,11 +38,7 @@ def _call_kernel(address: types.Type, first: types.Type, last: types.Type, kinds
     def write(
         context: Any, b: ir.IRBuilder, address_: Any, first_: Any, last_: Any, all_: Any
     ) -> None:
-        parts = cgutils.unpack_tuple(b, all_, len(kinds))
-        kinds_ = types.intp, types.intp, *kinds
-        status = _call(context, b, address_, kinds_, first_, last_, *parts)
-        with b.if_then(status.is_error, likely=False):
-            context.call_conv.return_status_propagate(b, status)
+        _call_kernel_at(context, b, address_, kinds, first_, last_, all_)
 
     return signature(types.none, types.intp, types.intp, types.intp, kinds), write
 
@@ -47,10 +54,14 @@ def _share(
         context: Any, b: ir.IRBuilder, loop_: Any, kernel_: Any, n_: Any, chunks_: Any, grain_: Any,
         all_: Any,
     ) -> None:  # fmt: skip
-        place = cgutils.alloca_once_value(b, all_)
-        unpack = b.ptrtoint(_unpack(context, b.module, place.type, kinds), I64)
-        given = unpack, kernel_, b.ptrtoint(place, I64), n_, chunks_, grain_
-        _call(context, b, loop_, (types.intp,) * 6, *given)
+        with b.if_else(b.icmp_signed("<", chunks_, I64(2))) as (alone, together):
+            with alone:
+                _call_kernel_at(context, b, kernel_, kinds, I64(0), n_, all_)
+            with together:
+                place = cgutils.alloca_once_value(b, all_)
+                unpack = b.ptrtoint(_unpack(context, b.module, place.type, kinds), I64)
+                given = unpack, kernel_, b.ptrtoint(place, I64), n_, chunks_, grain_
+                _call(context, b, loop_, (types.intp,) * 6, *given)
 
     return signature(types.none, *[types.intp] * 5, kinds), write
 
@@ -59,7 +70,7 @@ def _unpack(context: Any, module: ir.Module, pointer: ir.Type, kinds: Any) -> ir
     """A new function of (first, last, kernel, place): the kernel with the arguments found there."""
     convention = context.call_conv
     function_type = convention.get_function_type(types.none, (types.intp,) * 4)
-    function = ir.Function(module, function_type, "unpack")
+    function = ir.Function(module, function_type, module.get_unique_name("unpack"))
     function.linkage = "internal"
     b = ir.IRBuilder(function.append_basic_block())
     first, last, kernel, place = convention.get_arguments(function)

@@ -15,6 +15,9 @@ PARALLEL_FROM = 32768
 # Ranges begin at multiples of this, so that they do not share cache lines.
 GRAIN = 1024
 
+# A team of threads in one number: the address of their loop times this, plus how many they are.
+TEAM = 1 << 14
+
 Kernel = Callable[..., None]
 Formula = Callable[..., Any]
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from .elementwise import PARALLEL_FROM
+from .elementwise import PARALLEL_FROM, TEAM
 from .vectors import call_kernel, share
 
 Kernel = Callable[..., Any]
@@ -82,14 +82,15 @@ def usable_threads() -> int:
     return int(get_num_threads())
 
 
-def team() -> tuple[int, int]:
-    """The address of the parallel loop and how many threads may be used; 0, 0 if not known.
+def team() -> int:
+    """The address of the parallel loop times `TEAM`, plus how many threads may be used, or 0.
 
-    It is once threads have been started, and only where several callers may use them at a time.
+    It is known once threads have been started, and only where several callers may use them at a
+    time. (One number is taken from Python sooner than two.)
     """
-    if not _layer_is_thread_safe:
-        return 0, 0
-    return _addresses[LOOP], usable_threads()
+    if not _layer_is_thread_safe or LOOP not in _addresses:
+        return 0
+    return _addresses[LOOP] * TEAM + min(usable_threads(), TEAM - 1)
 
 
 def _launch_parallel(
@@ -180,11 +181,8 @@ def _address(compiled: Any) -> int:
 def run_kernel(
     kernel: int, loop: int, n: int, chunks: int, grain: int, arguments: tuple[Any, ...]
 ) -> None:
-    """Run the kernel at an address: all of it, or in the parallel loop at another address."""
-    if loop == 0:
-        call_kernel(kernel, 0, n, arguments)
-    else:
-        share(loop, kernel, n, chunks, grain, arguments)
+    """Run the kernel at an address, in the parallel loop at another address if there are chunks."""
+    share(loop, kernel, n, chunks, grain, arguments)
 
 
 def _build_loop() -> int:

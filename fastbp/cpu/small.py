@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..elementary import two_sum
-from .elementwise import GRAIN, PARALLEL_FROM
+from .elementwise import GRAIN, PARALLEL_FROM, TEAM
 from .elementwise_losses import BLOCK as ELEMENTS
-from .row_losses import BLOCK, count_rows
-from .vectors import call_kernel, one_row, place, share
+from .row_losses import BLOCK, blocks_of_rows, count_rows
+from .vectors import as_float64, call_kernel, one_row, place, share
 from .wide_rows import WIDE
 
 Array = np.ndarray[Any, Any]
@@ -39,28 +39,26 @@ def is_untouched(other: int, other_bytes: int, dx: int, dx_bytes: int) -> bool:
     return other_bytes == 0 or (other_bytes > 0 and apart(other, other_bytes, dx, dx_bytes))
 
 
-def run_all(
-    kernel: int, by_rows: bool, loop: int, threads: int, x: Array, arguments: tuple[Any, ...]
-) -> bool:
-    """Runs a kernel for all rows or elements of x, by that loop and so many threads if it is large.
+def grain_of(by_rows: bool) -> int:
+    """What ranges are multiples of."""
+    return 1 if by_rows else GRAIN
 
-    Not if nobody can say how many (0), or if rows are so wide that threads may share them.
+
+def chunks_of(by_rows: bool, team: int, x: Array) -> int:
+    """How many threads are to take the rows or elements of x.
+
+    0 if that is unknown (see `run.team`), or if rows are so wide that threads may share them.
     """
-    n = x.shape[0] if by_rows else x.size
-    grain = 1 if by_rows else GRAIN
     if x.size < PARALLEL_FROM:
-        call_kernel(kernel, 0, n, arguments)
-    elif threads == 0 or (by_rows and x.size >= WIDE * n):
-        return False
-    elif threads == 1 or n <= grain:
-        call_kernel(kernel, 0, n, arguments)
-    else:
-        share(loop, kernel, n, min(threads, (n + grain - 1) // grain), grain, arguments)
-    return True
+        return 1
+    n = x.shape[0] if by_rows else x.size
+    if by_rows and x.size >= WIDE * n:
+        return 0
+    return min(team % TEAM, (n + grain_of(by_rows) - 1) // grain_of(by_rows))
 
 
-def map_if_plain(kernel: int, by_rows: bool, loop: int, threads: int, x: Array, out: Array) -> bool:
-    """Runs a kernel of one input, as `run_all` does, unless something stands in its way.
+def map_if_plain(kernel: int, by_rows: bool, team: int, x: Array, out: Array) -> bool:
+    """Runs a kernel of one input for all rows or elements, unless something stands in its way.
 
     Says whether it did.
     """
@@ -70,12 +68,14 @@ def map_if_plain(kernel: int, by_rows: bool, loop: int, threads: int, x: Array, 
         return False
     if not can_hold_gradient(out_at, out_bytes, x_at, x_bytes):
         return False
-    return run_all(kernel, by_rows, loop, threads, x, (x, out))
+    chunks = chunks_of(by_rows, team, x)
+    if chunks > 0:
+        n, grain = x.shape[0] if by_rows else x.size, grain_of(by_rows)
+        share(team // TEAM, kernel, n, chunks, grain, (x, out))
+    return chunks > 0
 
 
-def map_two_if_plain(
-    kernel: int, by_rows: bool, loop: int, threads: int, x: Array, y: Array, out: Array
-) -> bool:
+def map_two_if_plain(kernel: int, by_rows: bool, team: int, x: Array, y: Array, out: Array) -> bool:
     """The same of two inputs; out may be either, of rows the first only."""
     x_at, x_bytes = place(x)
     y_at, y_bytes = place(y)
@@ -89,12 +89,14 @@ def map_two_if_plain(
         return False
     if by_rows and y_at == out_at:
         return False
-    return run_all(kernel, by_rows, loop, threads, x, (x, y, out))
+    chunks = chunks_of(by_rows, team, x)
+    if chunks > 0:
+        n, grain = x.shape[0] if by_rows else x.size, grain_of(by_rows)
+        share(team // TEAM, kernel, n, chunks, grain, (x, y, out))
+    return chunks > 0
 
 
-def reduce_if_plain(
-    kernel: int, by_rows: bool, loop: int, threads: int, x: Array, out: Array
-) -> bool:
+def reduce_if_plain(kernel: int, by_rows: bool, team: int, x: Array, out: Array) -> bool:
     """The same for a kernel that makes a number of each row; out touches no input."""
     x_at, x_bytes = place(x)
     out_at, out_bytes = place(out)
@@ -102,7 +104,11 @@ def reduce_if_plain(
         return False
     if not is_untouched(x_at, x_bytes, out_at, out_bytes):
         return False
-    return run_all(kernel, by_rows, loop, threads, x, (x, out))
+    chunks = chunks_of(by_rows, team, x)
+    if chunks > 0:
+        n, grain = x.shape[0] if by_rows else x.size, grain_of(by_rows)
+        share(team // TEAM, kernel, n, chunks, grain, (x, out))
+    return chunks > 0
 
 
 # losses of rows -----------------------------------------------------------------------------------
@@ -112,19 +118,22 @@ def reduce_if_plain(
 Asked = tuple[bool, bool, bool, bool, bool]
 
 
-def label_loss_if_small(
+def label_loss_if_plain(
     kernel: int, x: Array, labels: Array, class_weight: Array, sample_weight: Array,
-    smoothing: Any, dloss: float, options: tuple[Any, ...], losses: Array, dx: Array,
+    smoothing: Any, dloss: float, options: tuple[Any, ...], losses: Array, dx: Array, team: int,
 ) -> bool:  # fmt: skip
     """The loss of rows with a label each, and its gradient, unless something stands in the way.
 
     Says whether it was computed. Weights that are not given are empty. `losses` takes the loss, or
     those of all rows; dx the gradient, if that is asked for. The kernel is `label_blocks`, or where
-    the option `indexed` says so `index_blocks`.
+    the option `indexed` says so `index_blocks`. What `losses` takes of more
+    than one block, `tell` says. The team is `run.team`'s.
     """
     ignore, has_ignore, raises, bad_is_nan, indexed, asked, transform = options
     n_rows, n = x.shape
-    if place(x)[1] <= 0 or x.size >= ONE_BLOCK or labels.size != n_rows:
+    block, n_blocks = blocks_of_rows(n_rows, x.size) if x.size >= ONE_BLOCK else (n_rows, 1)
+    chunks = min(n_blocks, chunks_of(True, team, x))
+    if place(x)[1] <= 0 or labels.size != n_rows or chunks == 0:
         return False
     if not (are_weights(class_weight, n) and are_weights(sample_weight, n_rows)):
         return False
@@ -138,36 +147,38 @@ def label_loss_if_small(
         return False
     if not asked[0]:
         denominator = 1.0
-    sums, dlosses, (softcap, heat, z, temperature) = np.empty((1, 2)), np.empty(1), transform
+    dlosses, (softcap, heat, z, temperature) = np.empty(1), transform
     dlosses[0] = dloss
     each = losses if asked[2] else losses[:0]
+    sums = np.empty((n_blocks, 2))
     before = (sample_weight, denominator * temperature, dlosses, each, sums)
-    behind = (n_rows, softcap, heat, z)
+    behind = (block, softcap, heat, z)
+    loop = team // TEAM
     if indexed:
         few = (x, indices, None, class_weight, smoothing, ignore, has_ignore, bad_is_nan, *before)
         if asked[3]:
-            call_kernel(kernel, 0, 1, (*few, dx, *behind))
+            share(loop, kernel, n_blocks, chunks, 1, (*few, dx, *behind))
         else:
-            call_kernel(kernel, 0, 1, (*few, None, *behind))
+            share(loop, kernel, n_blocks, chunks, 1, (*few, None, *behind))
     else:
         all_ = (x, labels, class_weight, ignore, has_ignore, bad_is_nan, smoothing, *before)
         if asked[3]:
-            call_kernel(kernel, 0, 1, (*all_, dx, *behind))
+            share(loop, kernel, n_blocks, chunks, 1, (*all_, dx, *behind))
         else:
-            call_kernel(kernel, 0, 1, (*all_, None, *behind))
-    if not asked[2]:
-        losses[0] = loss_of_sums(sums, denominator, asked)
-    return True
+            share(loop, kernel, n_blocks, chunks, 1, (*all_, None, *behind))
+    return tell(losses, sums, denominator, asked)
 
 
-def target_loss_if_small(
+def target_loss_if_plain(
     kernel: int, x: Array, targets: Array, class_weight: Any, sample_weight: Array,
-    smoothing: Array, dloss: float, options: tuple[Any, ...], losses: Array, dx: Array,
+    smoothing: Array, dloss: float, options: tuple[Any, ...], losses: Array, dx: Array, team: int,
 ) -> bool:  # fmt: skip
     """The same with probabilities; here class_weight may be None."""
     asked, transform = options
     n_rows, n = x.shape
-    if place(x)[1] <= 0 or x.size >= ONE_BLOCK or x.shape != targets.shape or place(targets)[1] < 0:
+    block, n_blocks = blocks_of_rows(n_rows, x.size) if x.size >= ONE_BLOCK else (n_rows, 1)
+    chunks = min(n_blocks, chunks_of(True, team, x))
+    if chunks == 0 or place(x)[1] <= 0 or x.shape != targets.shape or place(targets)[1] < 0:
         return False
     if class_weight is not None and not are_weights(class_weight, n):
         return False
@@ -182,19 +193,19 @@ def target_loss_if_small(
         return False
     if not asked[0]:
         denominator = 1.0
-    sums, dlosses, (softcap, heat, z, temperature) = np.empty((1, 2)), np.empty(1), transform
+    dlosses, (softcap, heat, z, temperature) = np.empty(1), transform
     dlosses[0] = dloss
     each = losses if asked[2] else losses[:0]
+    sums = np.empty((n_blocks, 2))
     before = (sample_weight, denominator * temperature, dlosses, each, sums)
-    behind = (n_rows, softcap, heat, z)
+    behind = (block, softcap, heat, z)
+    loop = team // TEAM
     given = (x, targets, class_weight, smoothing, *before)
     if asked[3]:
-        call_kernel(kernel, 0, 1, (*given, dx, *behind))
+        share(loop, kernel, n_blocks, chunks, 1, (*given, dx, *behind))
     else:
-        call_kernel(kernel, 0, 1, (*given, None, *behind))
-    if not asked[2]:
-        losses[0] = loss_of_sums(sums, denominator, asked)
-    return True
+        share(loop, kernel, n_blocks, chunks, 1, (*given, None, *behind))
+    return tell(losses, sums, denominator, asked)
 
 
 def may_be_written(dx: Array, x: Array, targets: Array, a: Any, b: Any) -> bool:
@@ -226,6 +237,21 @@ def exact_sum(w: Array) -> tuple[float, bool]:
         s_lo, error = two_sum(s_lo, more)
         lost = max(lost, abs(error))
     return s + s_lo, bool(lost == 0.0 and np.isfinite(s))
+
+
+def tell(losses: Array, sums: Array, denominator: float, asked: Asked) -> bool:
+    """Write the loss of one block; of several the denominator and behind it all sums, in float64.
+
+    Unless the losses of all rows are asked for, which the kernel has written.
+    """
+    if not asked[2] and losses.size == 1:
+        losses[0] = loss_of_sums(sums, denominator, asked)
+    elif not asked[2]:
+        told = as_float64(losses)
+        told[0] = denominator
+        for b in range(len(sums)):
+            told[2 * b + 2], told[2 * b + 3] = sums[b, 0], sums[b, 1]
+    return True
 
 
 def loss_of_sums(sums: Array, denominator: float, asked: Asked) -> float:

@@ -227,7 +227,7 @@ def call_kernel(address: int, first: int, last: int, arguments: tuple[Any, ...])
 def share(
     loop: int, kernel: int, n: int, chunks: int, grain: int, arguments: tuple[Any, ...]
 ) -> None:
-    """Have the parallel loop at an address call a kernel, see `run`."""
+    """Have the parallel loop at an address call a kernel, see `run`; of one chunk, call it."""
 
 
 # Panels: rows whose numbers lie apart in memory, as (outer, n, inner) arrays hold them ------------
@@ -249,6 +249,10 @@ def place(x: Any) -> tuple[int, int]:  # type: ignore[empty-body]
 
     Of None, (0, 0).
     """
+
+
+def as_float64(x: Any) -> Pointer:
+    """Where an array begins, as if float64 stood there."""
 
 
 def one_row(x: Any) -> Any:

@@ -137,8 +137,8 @@ def map_one(
                 result = None
             function, code, rows = entry
             if result is not None and (
-                function(code, rows, 0, 0, x, result)
-                or (x.size >= PARALLEL_FROM and function(code, rows, *team(), x, result))
+                function(code, rows, 0, x, result)
+                or (x.size >= PARALLEL_FROM and function(code, rows, team(), x, result))
             ):
                 return result
     if is_on_device(x):
@@ -173,8 +173,8 @@ def map_two(
                 result = None
             function, code, rows = entry
             if result is not None and (
-                function(code, rows, 0, 0, a, b, result)
-                or (a.size >= PARALLEL_FROM and function(code, rows, *team(), a, b, result))
+                function(code, rows, 0, a, b, result)
+                or (a.size >= PARALLEL_FROM and function(code, rows, team(), a, b, result))
             ):
                 return result
     first, second = names.split()
@@ -198,8 +198,8 @@ def reduce_rows_of_one(
         if entry is not None and (out is None or fits(out, x.dtype, 1)):
             result = _empty(x.shape[:1], x.dtype) if out is None else out
             function, code, rows = entry
-            if function(code, rows, 0, 0, x, result) or (
-                x.size >= PARALLEL_FROM and function(code, rows, *team(), x, result)
+            if function(code, rows, 0, x, result) or (
+                x.size >= PARALLEL_FROM and function(code, rows, team(), x, result)
             ):
                 return result
     if is_on_device(x):
@@ -262,7 +262,7 @@ def remember(
         return
     code = address(kernel, char if by_rows else (char, x.ndim))
     if code is not None:
-        keep(name, shared_function(if_plain, 0, by_rows, 0, 0, *like), code, by_rows)
+        keep(name, shared_function(if_plain, 0, by_rows, 0, *like), code, by_rows)
 
 
 def map_elements(kernel: Kernel, inputs: dict[str, Array], out: Array | None) -> Any:

@@ -20,16 +20,17 @@ from ..arrays import Array
 from ..checks import computed_in, like_first
 from ..cpu.elementwise_losses import BLOCK
 from ..cpu.index_losses import index_blocks
-from ..cpu.run import Kernel, address, shared_function
+from ..cpu.row_losses import blocks_of_rows
+from ..cpu.run import Kernel, address, shared_function, team
 from ..cpu.small import (
     ONE_BLOCK,
     Asked,
     element_loss_if_small,
-    label_loss_if_small,
+    label_loss_if_plain,
     probability_loss_if_small,
-    target_loss_if_small,
+    target_loss_if_plain,
 )
-from .row_losses import NOTHING, RowLoss, as_smoothing, transform
+from .row_losses import NOTHING, RowLoss, as_smoothing, total_of, transform
 
 # Options that change with every call, such as a temperature, must not fill the memory.
 MOST = 1000
@@ -84,7 +85,7 @@ def small_rows(
         entry = known.get(name)
     except TypeError:  # what cannot be looked up is no option
         entry = None
-    if entry is None or logits.size >= ONE_BLOCK:
+    if entry is None:
         return None
     function, code, weight, sample, epsilon, smooth, options, each = entry
     computed = sample.dtype
@@ -102,11 +103,29 @@ def small_rows(
     if epsilon:
         smooth = smoothing_array(epsilon, logits.shape[1])
     dx = out if with_grad else logits  # as compiled code takes an array in any case
-    losses = _empty(logits.shape[0] if each else 1, computed)
-    if not function(code, logits, targets, weight, sample, smooth, dloss, options, losses, dx):
+    one_block, n_losses = logits.size < ONE_BLOCK, logits.shape[0] if each else 1
+    losses = _empty(n_losses if one_block or each else room_for_sums(logits, computed), computed)
+    threads = 0 if one_block else team()
+    if not function(
+        code, logits, targets, weight, sample, smooth, dloss, options, losses, dx, threads
+    ):
         return None
     loss = losses if each else losses[0]
+    if not (one_block or each):
+        loss = loss_in(losses, reduction, empty, dtype)
     return (loss, out) if with_grad else loss
+
+
+def room_for_sums(logits: Array, computed: np.dtype[Any]) -> int:
+    """How many numbers take the room of two float64 and of two more for each block."""
+    _, n_blocks = blocks_of_rows(logits.shape[0], logits.size)
+    return (1 + n_blocks) * 16 // computed.itemsize
+
+
+def loss_in(losses: Array, reduction: str, empty: str, dtype: np.dtype[Any]) -> Any:
+    """The loss from the denominator and the sums of all blocks."""
+    sums = losses.view(np.float64).reshape(-1, 2)
+    return total_of(sums[1:], reduction, float(sums[0, 0]), empty, dtype)
 
 
 def fits_weight(w: Any, dtype: np.dtype[Any]) -> bool:
@@ -126,7 +145,7 @@ def remember_rows(
     """Let later calls with arguments such as these try `small_rows` first."""
     axis, class_weight, _, *others = options
     _, indices, given = p.targets
-    small = p.logits.ndim == 2 and p.axes == (1,) and 0 < p.logits.size < ONE_BLOCK
+    small = p.logits.ndim == 2 and p.axes == (1,) and p.logits.size > 0
     # (Of a smoothing so small that a class's share is 0 the kernel depends on the classes.)
     if not small or given is not None or 0.0 < p.smoothing < 1e-290:
         return
@@ -145,15 +164,15 @@ def remember_rows(
     smooth: Array | None = smoothing_array(p.smoothing, p.n_classes)
     asked = asked_of(p.reduction, p.empty, dx is not None)
     told: tuple[Any, ...] = asked, (*transform(p), p.temperature)
-    function: Kernel = target_loss_if_small
+    function: Kernel = target_loss_if_plain
     if indices is not None:
-        function = label_loss_if_small
+        function = label_loss_if_plain
         smooth = smooth if p.smoothing else None
         raises, indexed = others[-1] == "raise", kernel is index_blocks
         told = p.ignore, p.has_ignore, raises, p.bad_is_nan, indexed, *told
     elif class_weight is None:
         weight = None
-    like = p.logits, targets, weight, nothing, smooth, 1.0, told, nothing, p.logits
+    like = p.logits, targets, weight, nothing, smooth, 1.0, told, nothing, p.logits, 0
     compiled = shared_function(function, 0, *like)
     keep(name, compiled, code, weight, nothing, p.smoothing, smooth, told, asked[2])
 

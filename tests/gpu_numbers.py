@@ -33,6 +33,7 @@ class Number:
     __slots__ = ("value",)
     __hash__ = None  # == compares numbers
     has_wider = False  # sums of float32 are pairs
+    on_gpu = True
 
     def __init__(self, value):
         self.value = value
@@ -139,11 +140,10 @@ class Number:
         return Number(large[()]), Number(small[()])
 
     def differs(self, other):
-        integer = INTEGER[self.bits]
-        return np.minimum(self.value.view(integer) ^ other.value.view(integer), integer(1))
+        return self != other
 
     def masked(self, ones):
-        return Number(np.where(ones, self.value, self.value.dtype.type(0))[()])
+        return ones.where(self, 0.0)
 
     def from_bits(self, integers):
         return Number(integers.view(self.value.dtype))

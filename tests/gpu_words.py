@@ -299,9 +299,10 @@ def _at(p, j):
 for _word in (vectors.number, vectors.splat, vectors.splat64):
     means(_word)(lambda p, value: p.literal(value))
 means(vectors.sum_zero)(lambda p: p.literal(0))
-means(vectors.counts)(lambda p, k: p.literal(k))
+means(vectors.counts)(lambda p, _k: p.literal(0))
+means(vectors.unless_gpu)(lambda _p: None)
 means(vectors.counted)(lambda _p, counts: counts)
-for _word in (vectors.prefetch, vectors.prefetch_wide):
+for _word in (vectors.prefetch, vectors.prefetch_wide, vectors.claim_wide):
     means(_word)(lambda _p, _j: None)
 means(vectors.either)(lambda p, q: q if p is None else p)
 means(vectors.if_given)(lambda p, array: None if array is None else p)
@@ -352,7 +353,7 @@ def _count(p, counts, mask):
 
 @means(vectors.count_out)
 def _count_out(counts, ones):
-    return counts - counts.literal(int(ones))
+    return counts + counts.literal(int(not ones.value))  # what stays, see `vectors.counts`
 
 
 @means(vectors.pick)

@@ -222,10 +222,10 @@ def total_of(columns):
     """(m, s, s_lo) as `fastbp.cpu.rows` computes it."""
     m = functools.reduce(elementary.larger, columns)
     zero = Number(np.zeros_like(m.value))
-    s, s_lo, maxima = zero, zero, zero + float(len(columns))
+    s, s_lo, maxima = zero, zero, zero
     for x in columns:
         are_others = softmax.others(x, m)
-        maxima = maxima - Number(are_others.astype(m.value.dtype))
+        maxima = maxima + are_others.where(m.literal(0), 1.0)
         e = softmax.rest(are_others, elementary.biased_exp_minus(x, m))
         s, s_lo = softmax.accumulate_exps(s, s_lo, e)
     s, s_lo = softmax.unbiased(s, s_lo, m)

@@ -45,6 +45,7 @@ from .vectors import (
     stream,
     sum_zero,
     to_boundary,
+    unless_gpu,
     wide,
 )
 
@@ -94,8 +95,9 @@ def exp_sums(
     be x itself, or None; or if it does not keep them, has e fetched, to be written later. What
     stands `ahead` of x is fetched into the cache meanwhile.
 
-    One wide vector is reduced while the exponentials of the one before are computed: a processor
-    looks ahead, but not as far as the whole chain of operations reaches.
+    On a CPU, one wide vector is reduced while the exponentials of the one before are computed: it
+    looks ahead, but not as far as the whole chain of operations reaches. On a GPU other threads
+    compute while one waits.
     """
 
     def enter(
@@ -116,7 +118,9 @@ def exp_sums(
             else:
                 claim_wide(e, j)
 
-    def sums(x: Pointer, e: Pointer, n: int, m: float, ahead: int) -> tuple[float, float, Number]:
+    def traversed(
+        on_cpu: Pointer, x: Pointer, e: Pointer, n: int, m: float, ahead: int
+    ) -> tuple[float, float, Number]:
         width, step = lanes(x), wide(x)
         s = s_lo = sum_zero(x)
         maxima = counts(x, (n + width - 1) // width)
@@ -126,7 +130,14 @@ def exp_sums(
             stop = min(n, start + BLOCK)
             total = total_lo = splat64(x, 0)
             j = start
-            if j + step <= stop:
+            if on_cpu is None:
+                while j + step <= stop:
+                    v = load_wide(x, j)
+                    a = exp(*reduce(v, m))
+                    total, total_lo, maxima = enter(v, a, m, total, total_lo, maxima)
+                    put_wide(e, j, a)
+                    j += step
+            elif j + step <= stop:
                 prefetch_wide(x, j + ahead)
                 reduced = reduce(load_wide(x, j), m)
                 j += step
@@ -156,6 +167,9 @@ def exp_sums(
             s, s_lo = add_pairs(s, s_lo, block, block_lo, m)
             start += BLOCK
         return s, s_lo, counted(x, maxima)
+
+    def sums(x: Pointer, e: Pointer, n: int, m: float, ahead: int) -> tuple[float, float, Number]:
+        return traversed(unless_gpu(x), x, e, n, m, ahead)
 
     return sums
 

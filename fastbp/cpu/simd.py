@@ -100,6 +100,11 @@ class Traced:
         """Whether sums of such numbers are of a wider type: float64, for float32."""
         return self.bits == 32
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether this is a number of one of a GPU's threads."""
+        return False
+
     def literal(self, value: float) -> "Traced":
         """A literal as a number of this one's type."""
         kind = element_of(self.kind)

@@ -52,6 +52,10 @@ def load_wide(p: Pointer, j: int) -> Vector:
     """The wide vector p[j], p[j + 1], …"""
 
 
+def unless_gpu(p: Pointer) -> Pointer:
+    """p, or None on a GPU, which is known while compiling."""
+
+
 def load_some(p: Pointer, j: int, n: int, fill: float) -> Vector:
     """As `load`, but only the first n lanes are read; the others are `fill`."""
 
@@ -134,7 +138,10 @@ def drain() -> None:
 
 
 def counts(p: Pointer, k: int) -> Vector:
-    """A count of k in every lane."""
+    """What counts begin with: k in every lane, the most that `count_out` will take from it.
+
+    On a GPU 0, as `count_out` counts there what it would leave: k may take a division.
+    """
 
 
 def count(p: Pointer, counts: Vector, mask: Vector) -> Vector:

@@ -234,6 +234,11 @@ def _wide(p: types.Type) -> Any:
     return signature(types.intp, p), lambda context, b, p_: I64(VECTORS_IN_WIDE * lanes)
 
 
+@word(vectors.unless_gpu)
+def _unless_gpu(p: types.Type) -> Any:
+    return signature(p, p), lambda context, b, p_: p_
+
+
 @word(vectors.load_wide)
 def _load_wide(p: types.Type, j: types.Type) -> Any:
     kind = wide_behind(p)

@@ -326,8 +326,11 @@ def _compiled(
     return code.cubin(device.architecture)[0]
 
 
-# What most kernels are made with, and what only joins functions to each other.
-UNSAID = {"", "store", "to_row", "to_exponentials", "not_written", "total", "sums", "True", "False"}
+# What most kernels are made with, what only joins functions to each other, and first halves.
+UNSAID = {
+    "", "store", "to_row", "to_exponentials", "not_written", "total", "sums", "traversed", "enter",
+    "put_wide", "reduced_minus", "quickly_reduced_minus", "True", "False",
+}  # fmt: skip
 
 
 def plain_name(kernel: Kernel) -> str:

@@ -33,20 +33,21 @@ for _stub in (vectors.number, vectors.splat, vectors.splat64):
     _number_like(_stub)
 
 
+@word(vectors.sum_zero)
+def _sum_zero(p: Row) -> Any:
+    kind = computed(p.dtype)
+    return signature(kind, p), lambda context, b, p_: constant(kind, 0.0)
+
+
 @word(vectors.counts)
 def _counts(p: Row, k: types.Type) -> Any:
     kind = computed(p.dtype)
-    return signature(kind, p, types.int64), lambda context, b, p_, k_: b.sitofp(k_, IR[kind])
+    return signature(kind, p, types.int64), lambda context, b, p_, k_: constant(kind, 0.0)
 
 
-def _zero(stub: Callable[..., Any]) -> None:
-    @word(stub)
-    def _meaning(p: Row) -> Any:
-        kind = computed(p.dtype)
-        return signature(kind, p), lambda context, b, p_: constant(kind, 0.0)
-
-
-_zero(vectors.sum_zero)
+@word(vectors.unless_gpu)
+def _unless_gpu(p: Row) -> Any:
+    return signature(types.none, p), lambda *_: None
 
 
 def _load(p: Row, j: types.Type) -> Any:
@@ -122,7 +123,7 @@ def _prefetch(p: Row, j: types.Type) -> Any:
     return signature(types.void, p, types.int64), lambda *_: None
 
 
-for _stub in (vectors.prefetch, vectors.prefetch_wide):
+for _stub in (vectors.prefetch, vectors.prefetch_wide, vectors.claim_wide):
     word(_stub)(_prefetch)
 
 
@@ -136,8 +137,11 @@ def _count(p: Row, counts: types.Type, mask: types.Type) -> Any:
 
 @word(vectors.count_out)
 def _count_out(counts: types.Type, ones: types.Type) -> Any:
+    """What stays is counted, see `_counts`."""
+
     def write(context: Any, b: ir.IRBuilder, counts_: ir.Value, ones_: ir.Value) -> ir.Value:
-        return b.fsub(counts_, b.sitofp(ones_, IR[counts]))
+        staying = b.select(ones_, constant(counts, 0.0), constant(counts, 1.0))
+        return b.fadd(counts_, staying)
 
     return signature(counts, counts, ones), write
 

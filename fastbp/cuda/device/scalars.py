@@ -30,9 +30,22 @@ class Scalar(Traced):
         """No: float32 sums are pairs."""
         return False
 
+    @property
+    def on_gpu(self) -> bool:
+        """Yes."""
+        return True
+
     def widen(self) -> "Scalar":
         """The number itself, as its sums are of its type."""
         return self
+
+    def differs(self, other: Traced) -> Traced:
+        """Whether it does: a truth value, for which this machine has registers."""
+        return self != other
+
+    def masked(self, ones: Traced) -> Traced:
+        """The number where that holds, else 0."""
+        return ones.where(self, 0.0)
 
     def __neg__(self) -> Traced:
         return self._binary("fsub", -0.0, swap=True)  # this LLVM has no fneg

@@ -62,7 +62,7 @@ MOST_REGISTERS = {
     "fastbp_map_one_sigmoid_quickly": (48, 48, 48),
     "fastbp_map_two_sigmoid_backward_of_output": (40, 40, 40),
     "fastbp_map_two_sigmoid_backward_of_input": (48, 48, 56),
-    "fastbp_map_one_log_sigmoid": (64, 56, 96),
+    "fastbp_map_one_log_sigmoid": (56, 64, 96),
     "fastbp_map_two_log_sigmoid_backward": (48, 48, 64),
     "fastbp_loss_elements_step_sigmoid_gradient_sigmoid_loss_neither": (56, 88, 56),
     "fastbp_reduced_by_one_pair": (32, 40, 32),

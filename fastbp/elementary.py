@@ -255,7 +255,7 @@ def expm1_parts(x: Number, x_lo: Number) -> tuple[Number, Number, Number]:
     """(p, q, q_lo) with exp(x + x_lo) = p·(1 + q + q_lo), p a power of 2 and 1 for small x <= 0."""
     r_hi, r_lo, power = _reduce(x, x_lo)
     r = r_hi + r_lo
-    c = fma(polynomial(r, EXP[x.bits]), r * r, r_lo)
+    c = fma(polynomial_in_row(r, EXP[x.bits]), r * r, r_lo)
     q = r_hi + c
     return power * UNBIAS[x.bits], q, c - (q - r_hi)
 
@@ -265,7 +265,7 @@ def exp_and_rest(x: Number) -> Pair:
     smallest, unbias = EXP_UNDERFLOWS[x.bits], UNBIAS[x.bits]
     r_hi, r_lo, power = _reduce(where(x < smallest, smallest, x), 0.0)
     r = r_hi + r_lo
-    q = fma(polynomial(r, EXP[x.bits]), r * r, r)
+    q = fma(polynomial_in_row(r, EXP[x.bits]), r * r, r)
     p = power * unbias
     return fma(q, power, power) * unbias, fma(-q, p, 1.0 - p)
 

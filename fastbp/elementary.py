@@ -239,7 +239,7 @@ def biased_exp_quick_pair(x: Number) -> Pair:
 
 
 def reduced(x: Number) -> tuple[Number, Number, Number]:
-    """What `_reduce` makes of x <= 0: a half of `biased_exp_pair` and of the quick one."""
+    """What `_reduce` makes of x <= 0: the first half of exp(x), however the other one goes on."""
     smallest = EXP_UNDERFLOWS[x.bits]
     return _reduce(where(x < smallest, smallest, x), 0.0)
 
@@ -262,8 +262,8 @@ def expm1_parts(x: Number, x_lo: Number) -> tuple[Number, Number, Number]:
 
 def exp_and_rest(x: Number) -> Pair:
     """exp(x) and 1 - exp(x) for x <= 0; the latter for exp(x) > 1/2 only. Errors <= 1.1 ULP."""
-    smallest, unbias = EXP_UNDERFLOWS[x.bits], UNBIAS[x.bits]
-    r_hi, r_lo, power = _reduce(where(x < smallest, smallest, x), 0.0)
+    unbias = UNBIAS[x.bits]
+    r_hi, r_lo, power = reduced(x)
     r = r_hi + r_lo
     q = fma(polynomial_in_row(r, EXP[x.bits]), r * r, r)
     p = power * unbias

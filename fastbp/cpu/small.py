@@ -1,10 +1,10 @@
 """Plain calls: compiled functions that check what they are given, and compute if it is plain.
 
-Where arrays are contiguous, of the shapes expected, the same memory or apart, and for losses small,
-nothing stands between the caller and the kernel. To find that out takes Python
-longer than a small kernel runs; compiled code does it in some nanoseconds, and says no if there is
-more to do. As the kernel is given by the address of its code, each function here is compiled but
-once for arrays of one dtype and number of axes.
+Where arrays are contiguous, of the shapes expected, and the same memory or apart (and small, where
+a function's name says so), nothing stands between the caller and the kernel. To find that out takes
+Python longer than a small kernel runs; compiled code does it in some nanoseconds, and says no if
+there is more to do. As the kernel is given by the address of its code, each function here is
+compiled but once for arrays of one dtype and number of axes.
 """
 
 from typing import Any
@@ -126,8 +126,8 @@ def label_loss_if_plain(
 
     Says whether it was computed. Weights that are not given are empty. `losses` takes the loss, or
     those of all rows; dx the gradient, if that is asked for. The kernel is `label_blocks`, or where
-    the option `indexed` says so `index_blocks`. What `losses` takes of more
-    than one block, `tell` says. The team is `run.team`'s.
+    the option `indexed` says so `index_blocks`. What `losses` takes of several blocks, `tell` says;
+    the team is `run.team`'s.
     """
     ignore, has_ignore, raises, bad_is_nan, indexed, asked, transform = options
     n_rows, n = x.shape

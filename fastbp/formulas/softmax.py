@@ -135,9 +135,9 @@ def others(x: Number, m: Number) -> Number:
     return x.differs(m)
 
 
-def rest(bits: Number, e: Number) -> Number:
-    """e in these lanes, and 0 in the others."""
-    return e.masked(bits)
+def rest(ones: Number, e: Number) -> Number:
+    """e in the lanes that are 1, and 0 elsewhere."""
+    return e.masked(ones)
 
 
 def equal(x: Number, y: Number) -> Number:

@@ -1,4 +1,4 @@
-"""What tests of small calls share: one call in both ways, and arguments changed in many ways.
+"""What tests of plain calls share: one call in both ways, and arguments changed in many ways.
 
 It holds no tests itself.
 """
@@ -8,7 +8,7 @@ import importlib
 
 import numpy as np
 
-from fastbp.ops import small_calls
+from fastbp.ops import plain_calls
 
 inf, nan = np.inf, np.nan
 N, C = 6, 5
@@ -24,16 +24,21 @@ PAGES = {
 @contextlib.contextmanager
 def general_way(patch):
     """Nothing is found or remembered."""
-    known = dict(small_calls.known)
-    small_calls.known.clear()
     with patch.context() as inside:
-        inside.setattr(small_calls, "MOST", 0)
+        forget_doors(inside)
         yield
-    small_calls.known.update(known)
+
+
+def forget_doors(patch):
+    """No call finds a door, or makes one."""
+    patch.setattr(plain_calls, "doors", plain_calls.Doors())
+    patch.setattr(plain_calls, "keep", lambda *_: None)
+    for page in ("calls", "softmax_cross_entropy", "cross_entropy"):
+        patch.setattr(importlib.import_module(f"fastbp.ops.{page}"), "doors", plain_calls.doors)
 
 
 @contextlib.contextmanager
-def small_way(patch):
+def plain_way(patch):
     """Whatever is not remembered fails."""
 
     def forbidden(*_, **__):
@@ -206,11 +211,11 @@ def changes_of_out(names):
             yield f"out {by} behind {name}", change
 
 
-def check_changes(function, plain, changes, patch, options, is_small=True):
+def check_changes(function, plain, changes, patch, options, is_plain=True):
     """Both ways say the same of plain arguments and of all that is changed."""
     check_both_ways(function, plain, patch, options)
-    if is_small:
-        with small_way(patch):
+    if is_plain:
+        with plain_way(patch):
             said = outcome(function, plain)[0]
         assert said[0] is not AssertionError, f"{options}: {said}"
     for what, change in changes:

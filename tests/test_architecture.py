@@ -55,6 +55,7 @@ AT_ONCE = {  # imported by `run` when it compiles
     "cpu/calling.py": {"numba", "llvmlite"},
     "cpu/halves.py": {"numba", "llvmlite"},
     "cpu/folds.py": {"numba", "llvmlite"},
+    "cpu/object_words.py": {"numba", "llvmlite"},
     "cpu/panel_words.py": {"numba", "llvmlite"},
     "cpu/pipeline.py": {"numba"},
     "cpu/simd.py": {"numba", "llvmlite"},

@@ -14,10 +14,10 @@ from functools import cache, partial
 
 import numpy as np
 import pytest
+from both_ways import forget_doors
 from options import each
 
 import fastbp
-from fastbp.ops import small_calls
 from fastbp.testing import OPS
 
 NAMES = [name for name in OPS if not name.startswith("linear")]
@@ -216,14 +216,8 @@ def test_small_inputs_in_parallel(name, dtype, threads, monkeypatch):
         serial = bits(OPS[name].call(arguments))
         with monkeypatch.context() as patch:
             patch.setattr(run, "PARALLEL_FROM", 0)
-            forget_small_calls(patch)
+            forget_doors(patch)
             assert bits(OPS[name].call(arguments)) == serial
-
-
-def forget_small_calls(patch):
-    """So that small calls take the way of large ones."""
-    patch.setattr(small_calls, "MOST", 0)
-    small_calls.known.clear()
 
 
 def test_the_parallel_path_is_what_runs(threads, monkeypatch):
@@ -231,7 +225,7 @@ def test_the_parallel_path_is_what_runs(threads, monkeypatch):
     from fastbp.cpu import run
 
     threads(2)
-    forget_small_calls(monkeypatch)
+    forget_doors(monkeypatch)
     in_parallel = []
     original = run._launch_parallel
 

@@ -14,7 +14,7 @@ import pytest
 import fastbp
 from fastbp.__main__ import main
 from fastbp.cpu import cache, run
-from fastbp.ops import small_calls
+from fastbp.ops import plain_calls
 
 PACKAGE = Path(fastbp.__file__).parent
 
@@ -52,7 +52,7 @@ def kernels(folder):
 
 
 # All that a process has compiled or loaded.
-COMPILED = (run.entries, run._addresses, run._functions, small_calls.known)
+COMPILED = (run.entries, run._addresses, run._functions, plain_calls.doors, plain_calls.tables)
 
 
 def forget():

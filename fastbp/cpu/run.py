@@ -178,6 +178,33 @@ def _address(compiled: Any) -> int:
     return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
 
 
+def inner_address(function: Callable[[int, int], int]) -> int:
+    """The address of the code of what a door calls, see `doors`."""
+    from numba.core import types
+
+    with _compiling:
+        if function not in _addresses:
+            signature = (types.intp, types.intp)
+            compiled = _compiled(full_name(function), function, signature, no_cpython_wrapper=True)
+            _addresses[function] = _address(compiled)
+        return _addresses[function]
+
+
+def door_address() -> int:
+    """The address of all doors' code, which is called as a function written in C."""
+    from numba.core import types
+
+    from .doors import door
+
+    with _compiling:
+        if door not in _addresses:
+            wrapped = {"no_cpython_wrapper": True, "no_cfunc_wrapper": False}
+            compiled = _compiled("door", door, (types.intp,) * 3, **wrapped)
+            name = compiled.fndesc.llvm_cfunc_wrapper_name
+            _addresses[door] = int(compiled.library.get_pointer_to_function(name))
+        return _addresses[door]
+
+
 def run_kernel(
     kernel: int, loop: int, n: int, chunks: int, grain: int, arguments: tuple[Any, ...]
 ) -> None:
@@ -236,7 +263,8 @@ def _compile(function: Kernel, signature: Any, options: dict[str, Any]) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumbaWarning)
-            compiler = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, **options)
+            options = {"no_cfunc_wrapper": True} | options
+            compiler = njit(nogil=True, error_model="numpy", **options)
             dispatcher = compiler(function)
             dispatcher.compile(signature)
     finally:
@@ -280,7 +308,7 @@ def _teach(function: Any) -> None:
     from numba.extending import register_jitable
 
     # (All make their words known.)
-    from . import calling, folds, panel_words, simd, streams, tiles, words  # noqa: F401
+    from . import calling, folds, object_words, panel_words, simd, streams, tiles, words  # noqa: F401
     from .pipeline import ForInlined
 
     if function in _taught or function.__module__ == "fastbp.cpu.vectors":

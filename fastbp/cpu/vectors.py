@@ -313,3 +313,90 @@ def read_row(x: Any, o: int, c: int, room: Pointer, r: int) -> None:
 
 def write_row(room: Pointer, r: int, x: Any, o: int, c: int) -> None:
     """The inverse of `read_row`."""
+
+
+# Python's objects, by their addresses, for `doors`, on CPUs alone ---------------------------------
+
+
+def word_at(address: int, i: int) -> int:  # type: ignore[empty-body]
+    """The i-th integer of 64 bits from an address on."""
+
+
+def float_at(address: int, i: int) -> float:  # type: ignore[empty-body]
+    """The i-th float64."""
+
+
+def int32_at(address: int, i: int) -> int:  # type: ignore[empty-body]
+    """The i-th integer of 32 bits."""
+
+
+def put_word(address: int, i: int, value: int) -> None:
+    """Write what `word_at` reads."""
+
+
+def put_float(address: int, i: int, value: float) -> None:
+    """Write what `float_at` reads."""
+
+
+def option_at(address: int, i: int, kind: Any) -> Any:
+    """The i-th float64, or None if that is the kind."""
+
+
+def words_of_frame() -> int:  # type: ignore[empty-body]
+    """The address of room for the words of a call, see `doors`, until the caller returns."""
+
+
+def array_of(address: int, kind: Any) -> Any:
+    """The NumPy array whose object is at an address, of a type of Numba's; None, if of none."""
+
+
+def float_of(address: int) -> float:  # type: ignore[empty-body]
+    """The value of a Python or NumPy float."""
+
+
+def floats_at(address: int, n: int) -> Any:
+    """The 2n float64 from an address on, as an array (n, 2)."""
+
+
+def int_of(address: int) -> tuple[int, int]:  # type: ignore[empty-body]
+    """The value of a Python int and 0; if it is too large, something else than 0."""
+
+
+def new_array(  # type: ignore[empty-body]
+    make: int, array_type: int, dtype: int, ndim: int, shape: int
+) -> int:
+    """A new array, not yet filled; 0 if there is no memory. `make` is PyArray_NewFromDescr."""
+
+
+def new_scalar(  # type: ignore[empty-body]
+    make: int, dtype: int, is_wide: int, value: float
+) -> int:
+    """A NumPy number of float64 or float32, by PyArray_Scalar; 0 if there is no memory."""
+
+
+def new_pair(a: int, b: int) -> int:  # type: ignore[empty-body]
+    """A new tuple, which takes over both references; 0 if there is no memory."""
+
+
+def refer(address: int) -> int:  # type: ignore[empty-body]
+    """The same address, with one reference to its object more."""
+
+
+def forget(address: int) -> None:
+    """One reference less, if the address is not 0."""
+
+
+def ask_python(function: int) -> int:  # type: ignore[empty-body]
+    """What a Python function without arguments returns, an int; 0 if it fails."""
+
+
+def let_others_run() -> int:  # type: ignore[empty-body]
+    """Release Python's lock; for `run_again`."""
+
+
+def run_again(state: int) -> None:
+    """Take Python's lock."""
+
+
+def call_inner(code: int, args: int, frame: int) -> int:  # type: ignore[empty-body]
+    """The int that a compiled function of two addresses returns; 0 if it raises an error."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..arrays import Array, in_one_order, put_back, rows_of, rows_to_write, views_of
 from ..checks import as_axes, as_mask, as_out, as_values, like_first, out_or_new, same_shape
-from ..cpu.elementwise import GRAIN, PARALLEL_FROM
+from ..cpu.elementwise import GRAIN
 from ..cpu.panels import (
     map_panels,
     map_two_panels,
@@ -16,23 +16,12 @@ from ..cpu.panels import (
     reduce_panels_where,
     rows_in_panel,
 )
-from ..cpu.run import (
-    Kernel,
-    address,
-    address_for,
-    launch,
-    shared_function,
-    team,
-    usable_threads,
-)
-from ..cpu.small import map_if_plain, map_two_if_plain, reduce_if_plain
+from ..cpu.run import Kernel, address_for, launch, usable_threads
 from ..cpu.wide_rows import WIDE, are_better_shared
 from ..cuda.arrays import is_on_device
-from .small_calls import fits, keep, known
+from .plain_calls import doors, remember_map, remember_reduction
 
 Axis = int | tuple[int, ...] | None
-
-_ndarray, _empty = np.ndarray, np.empty
 
 
 def plan_of_wide_rows(kernel: Kernel, x: Array) -> Callable[..., None] | None:
@@ -121,26 +110,9 @@ def map_one(
 
     Numbers of 16 bits may have a kernel of their own.
     """
-    if type(x) is _ndarray and axis == -1:
-        dtype, ndim = x.dtype, x.ndim
-        entry = known.get((kernel, dtype, ndim))
-        if entry is not None:
-            result = out
-            if out is None:
-                result = _empty(x.shape, dtype)
-            elif (  # `fits`, written out, as below: to call it takes a tenth of all the time
-                type(out) is not _ndarray
-                or out.dtype is not dtype
-                or out.ndim != ndim
-                or not out.flags.writeable
-            ):
-                result = None
-            function, code, rows = entry
-            if result is not None and (
-                function(code, rows, 0, x, result)
-                or (x.size >= PARALLEL_FROM and function(code, rows, team(), x, result))
-            ):
-                return result
+    result = doors[kernel](x, axis, out)
+    if result is not None:
+        return result
     if is_on_device(x):
         if by_rows:
             return on_gpu().map_rows(kernel, {"x": x}, axis, out, of_16_bits)
@@ -148,7 +120,7 @@ def map_one(
     x = as_values(x, "x")
     used = kernel if of_16_bits is None or x.dtype.itemsize > 2 else of_16_bits
     result = map_rows(used, {"x": x}, axis, out) if by_rows else map_elements(used, {"x": x}, out)
-    remember(map_if_plain, used, by_rows, (x, x), called=kernel)
+    remember_map(used, kernel, by_rows, axis, [x])
     return result
 
 
@@ -157,26 +129,9 @@ def map_two(
     by_rows: bool = False,
 ) -> Any:  # fmt: skip
     """The same for two inputs, whose names are given in one string."""
-    if type(a) is _ndarray and type(b) is _ndarray and axis == -1:
-        dtype, ndim = a.dtype, a.ndim
-        entry = known.get((kernel, dtype, ndim))
-        if entry is not None and b.dtype is dtype and b.ndim == ndim:
-            result = out
-            if out is None:
-                result = _empty(a.shape, dtype)
-            elif (
-                type(out) is not _ndarray
-                or out.dtype is not dtype
-                or out.ndim != ndim
-                or not out.flags.writeable
-            ):
-                result = None
-            function, code, rows = entry
-            if result is not None and (
-                function(code, rows, 0, a, b, result)
-                or (a.size >= PARALLEL_FROM and function(code, rows, team(), a, b, result))
-            ):
-                return result
+    result = doors[kernel](a, b, axis, out)
+    if result is not None:
+        return result
     first, second = names.split()
     if is_on_device(a):
         if by_rows:
@@ -185,7 +140,7 @@ def map_two(
     a = as_values(a, first)
     inputs = {first: a, second: like_first(b, second, a)}
     result = map_rows(kernel, inputs, axis, out) if by_rows else map_elements(kernel, inputs, out)
-    remember(map_two_if_plain, kernel, by_rows, (a, a, a))
+    remember_map(kernel, kernel, by_rows, axis, [a, a])
     return result
 
 
@@ -193,20 +148,14 @@ def reduce_rows_of_one(
     kernel: Kernel, x: Any, axis: Axis, keepdims: bool, out: Array | None
 ) -> Any:
     """`reduce_rows` for one input, likewise."""
-    if type(x) is _ndarray and axis == -1 and not keepdims:
-        entry = known.get((kernel, x.dtype, x.ndim))
-        if entry is not None and (out is None or fits(out, x.dtype, 1)):
-            result = _empty(x.shape[:1], x.dtype) if out is None else out
-            function, code, rows = entry
-            if function(code, rows, 0, x, result) or (
-                x.size >= PARALLEL_FROM and function(code, rows, team(), x, result)
-            ):
-                return result
+    result = doors[kernel](x, axis, keepdims, out)
+    if result is not None:
+        return result
     if is_on_device(x):
         return on_gpu().reduce_rows(kernel, {"x": x}, axis, keepdims, out)
     x = as_values(x, "x")
     result = reduce_rows(kernel, {"x": x}, axis, keepdims, out)
-    remember(reduce_if_plain, kernel, True, (x, np.empty(0, x.dtype)))
+    remember_reduction(kernel, x, axis, keepdims)
     return result
 
 
@@ -247,22 +196,6 @@ def reduce_rows(
     if not whole:
         result[...] = numbers.reshape(shape)
     return result[()] if out is None and not shape else result
-
-
-def remember(
-    if_plain: Kernel, kernel: Kernel, by_rows: bool, like: tuple[Array, ...], called: Any = None
-) -> None:
-    """Let later calls with arguments such as these try a function of `cpu.small` first.
-
-    They will ask for the kernel that is `called`, if that is another one.
-    """
-    x = like[0]
-    name, char = (called or kernel, x.dtype, x.ndim), x.dtype.char
-    if name in known or (x.ndim != 2 if by_rows else x.ndim == 0):
-        return
-    code = address(kernel, char if by_rows else (char, x.ndim))
-    if code is not None:
-        keep(name, shared_function(if_plain, 0, by_rows, 0, *like), code, by_rows)
 
 
 def map_elements(kernel: Kernel, inputs: dict[str, Array], out: Array | None) -> Any:

@@ -34,8 +34,8 @@ from ..cpu.row_losses import blocks_of_rows, count_rows
 from ..cpu.run import launch, serial
 from ..cuda.arrays import is_on_device
 from .element_losses import as_factor
+from .plain_calls import doors, remember_probabilities
 from .row_losses import REDUCTIONS, targets_of, total_of
-from .small_calls import remember_probabilities, small_probabilities
 
 
 class Problem(NamedTuple):
@@ -94,7 +94,7 @@ def cross_entropy(
     >>> fastbp.cross_entropy([[0.25, 0.75], [1.0, 0.0]], [0, 1], reduction="none")
     array([1.38629436,        inf])
     """
-    loss = small_probabilities(probs, targets, axis, reduction)
+    loss = doors["cross_entropy"](probs, targets, axis, reduction)
     if loss is not None:
         return loss
     if is_on_device(probs):

@@ -26,8 +26,8 @@ from ..cpu.elementwise_losses import BLOCK, CHUNK, MOST_BLOCKS, loss_blocks
 from ..cpu.run import Kernel, launch
 from ..cuda.arrays import is_on_device
 from ..formulas.elementwise_losses import itself
+from .plain_calls import BOTH, GRADIENT, LOSS, plain_elements, remember_elements
 from .row_losses import EMPTIES, REDUCTIONS, total_of
-from .small_calls import BOTH, GRADIENT, LOSS, remember_elements, small_elements
 
 
 class Weights(NamedTuple):
@@ -162,7 +162,7 @@ def loss_of(
 ) -> Any:  # fmt: skip
     """The loss of two inputs, whose names are given in one string; see `element_loss`."""
     if positive is None and sample is None:
-        loss = small_elements(kernels[0], x, targets, reduction, empty, LOSS)
+        loss = plain_elements(kernels[0], x, targets, reduction, empty, LOSS)
         if loss is not None:
             return loss
     problem = element_loss(_named(names, x, targets), reduction, empty, positive, sample)
@@ -178,9 +178,9 @@ def loss_and_gradient(
 ) -> tuple[Any, Any]:  # fmt: skip
     """The loss and its gradient by the first input."""
     if positive is None and sample is None:
-        small = small_elements(kernels[0], x, targets, reduction, empty, BOTH, out=out)
-        if small is not None:
-            return small  # type: ignore[no-any-return]
+        found = plain_elements(kernels[0], x, targets, reduction, empty, BOTH, out=out)
+        if found is not None:
+            return found  # type: ignore[no-any-return]
     problem = element_loss(_named(names, x, targets), reduction, empty, positive, sample)
     kernel = kernels[problem.is_weighted]
     if not isinstance(problem, ElementLoss):
@@ -196,9 +196,9 @@ def gradient_of(
 ) -> Any:  # fmt: skip
     """The gradient by the first input, given that by the loss."""
     if positive is None and sample is None:
-        small = small_elements(kernels[0], x, targets, reduction, empty, GRADIENT, dloss, out)
-        if small is not None:
-            return small
+        found = plain_elements(kernels[0], x, targets, reduction, empty, GRADIENT, dloss, out)
+        if found is not None:
+            return found
     problem = element_loss(_named(names, x, targets), reduction, empty, positive, sample)
     kernel = kernels[problem.is_weighted]
     if not isinstance(problem, ElementLoss):

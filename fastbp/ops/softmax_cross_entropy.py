@@ -36,6 +36,7 @@ from ..cpu.run import Kernel, launch
 from ..cpu.target_losses import target_blocks
 from ..cuda.arrays import is_on_device
 from .calls import launch_panels, plan_of_wide_rows
+from .plain_calls import LOSS, LOSS_AND_GRADIENT, doors, remember_rows, smoothing_array
 from .row_losses import (
     RowLoss,
     RowOptions,
@@ -45,7 +46,6 @@ from .row_losses import (
     row_options,
     transform,
 )
-from .small_calls import remember_rows, small_rows, smoothing_array
 
 _ONE = np.ones(1)
 _IN_PANELS: dict[Kernel, Kernel] = {
@@ -137,13 +137,16 @@ def softmax_cross_entropy(
     >>> fastbp.softmax_cross_entropy([[20.0, 0.0, 0.0], [0.0, 0.0, 0.0]], [0, 1], reduction="none")
     array([4.12230724e-09, 1.09861229e+00])
     """
+    loss = doors[LOSS](
+        logits, targets, 1.0, None, axis, class_weight, sample_weight, ignore_index,
+        label_smoothing, z_loss, softcap, temperature, reduction, empty, on_bad_label,
+    )  # fmt: skip
+    if loss is not None:
+        return loss
     options = (
         axis, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, softcap,
         temperature, reduction, empty, on_bad_label,
     )  # fmt: skip
-    loss = small_rows(logits, targets, 1.0, False, None, *options)
-    if loss is not None:
-        return loss
     if is_on_device(logits):
         return _on_gpu().softmax_cross_entropy(*_for_gpu(logits, targets, *options))
     problem = row_loss(logits, targets, *options)
@@ -205,13 +208,16 @@ softcap, temperature, reduction, empty, on_bad_label
     >>> dlogits
     array([[-4.12230723e-09,  2.06115361e-09,  2.06115361e-09]])
     """
+    both: tuple[Any, Array] | None = doors[LOSS_AND_GRADIENT](
+        logits, targets, 1.0, out, axis, class_weight, sample_weight, ignore_index,
+        label_smoothing, z_loss, softcap, temperature, reduction, empty, on_bad_label,
+    )  # fmt: skip
+    if both is not None:
+        return both
     options = (
         axis, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, softcap,
         temperature, reduction, empty, on_bad_label,
     )  # fmt: skip
-    small: tuple[Any, Array] | None = small_rows(logits, targets, 1.0, True, out, *options)
-    if small is not None:
-        return small
     if is_on_device(logits):
         given = _for_gpu(logits, targets, *options)
         return _on_gpu().softmax_cross_entropy_with_grad(*given, out)  # type: ignore[no-any-return]
@@ -270,14 +276,17 @@ softcap, temperature, reduction, empty, on_bad_label
     >>> fastbp.softmax_cross_entropy_backward(2.0, [[0.0, 0.0]], [0])
     array([[-1.,  1.]])
     """
+    if type(reduction) is str and reduction != "none":
+        both: tuple[Any, Array] | None = doors[LOSS_AND_GRADIENT](
+            logits, targets, dloss, out, axis, class_weight, sample_weight, ignore_index,
+            label_smoothing, z_loss, softcap, temperature, reduction, empty, on_bad_label,
+        )  # fmt: skip
+        if both is not None:
+            return both[1]
     options = (
         axis, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, softcap,
         temperature, reduction, empty, on_bad_label,
     )  # fmt: skip
-    if type(reduction) is str and reduction != "none":
-        small: tuple[Any, Array] | None = small_rows(logits, targets, dloss, True, out, *options)
-        if small is not None:
-            return small[1]
     if is_on_device(logits):
         given_on_gpu = _for_gpu(logits, targets, *options)
         return _on_gpu().softmax_cross_entropy_backward(dloss, *given_on_gpu, out)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Small calls that are remembered say what the general way says, bit for bit, errors included."""
+"""Plain calls that are remembered say what the general way says, bit for bit, errors included."""
 
 import numpy as np
 import pytest
@@ -13,12 +13,13 @@ from both_ways import (
     like_x,
     nan,
     outcome,
-    small_way,
+    plain_way,
     strided,
 )
 
 import fastbp
-from fastbp.ops import small_calls
+from fastbp.cpu.doors import MOST_ENTRIES
+from fastbp.ops import plain_calls
 from fastbp.testing import as_dtype
 
 # softmax_cross_entropy ----------------------------------------------------------------------------
@@ -110,8 +111,8 @@ def test_losses_of_rows(name, dtype, kind, monkeypatch):
         def plain(options=options, dloss=dloss):
             return rows(dtype, kind, options, dloss)
 
-        is_small = not (is_each and is_backward)
-        check_changes(getattr(fastbp, name), plain, changes, monkeypatch, options, is_small)
+        is_plain = not (is_each and is_backward)
+        check_changes(getattr(fastbp, name), plain, changes, monkeypatch, options, is_plain)
 
 
 ODD = {
@@ -164,7 +165,7 @@ def test_dloss(dloss, monkeypatch):
 def test_the_gradient_of_each_row_is_not_taken_for_that_of_all(monkeypatch):
     """A dloss for each row has a kernel of its own, which must not be remembered."""
     with monkeypatch.context() as patch:
-        patch.setattr(small_calls, "known", {})
+        patch.setattr(plain_calls, "tables", {})
 
         def given(**dloss):
             p = rows(as_dtype("float32"), "labels", {"reduction": "none"}, None)
@@ -172,7 +173,7 @@ def test_the_gradient_of_each_row_is_not_taken_for_that_of_all(monkeypatch):
 
         each = np.linspace(1, 2, N).astype(np.float32)
         outcome(fastbp.softmax_cross_entropy_backward, lambda: given(_dloss=each))
-        assert not small_calls.known
+        assert not plain_calls.tables
         check_both_ways(fastbp.softmax_cross_entropy_with_grad, given, patch, "with_grad")
 
 
@@ -193,13 +194,14 @@ def test_out_over_hard_labels(monkeypatch):
 
 def test_options_that_change_are_forgotten(monkeypatch):
     """The oldest first, so that a temperature that falls with every call fills no memory."""
-    monkeypatch.setattr(small_calls, "MOST", 5)
     x, labels = np.zeros((2, 3), np.float32), np.zeros(2, int)
-    for i in range(20):
+    for i in range(MOST_ENTRIES + 1):
         fastbp.softmax_cross_entropy(x, labels, temperature=2.0 + i)
-        assert len(small_calls.known) <= 5
-    with small_way(monkeypatch):
-        fastbp.softmax_cross_entropy(x, labels, temperature=21.0)
+    with plain_way(monkeypatch):
+        for i in range(1, MOST_ENTRIES + 1):
+            fastbp.softmax_cross_entropy(x, labels, temperature=2.0 + i)
+        with pytest.raises(AssertionError, match="general way"):
+            fastbp.softmax_cross_entropy(x, labels, temperature=2.0)
 
 
 def test_sums_of_weights_that_float64_cannot_hold(monkeypatch):

@@ -28,3 +28,19 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.get_closest_marker("cuda"):
             item.add_marker(SKIP)
+
+
+@pytest.fixture
+def threads():
+    """Sets Numba's number of threads; afterwards it is as before."""
+    numba = pytest.importorskip("numba")
+    before = numba.get_num_threads()
+    most = numba.config.NUMBA_NUM_THREADS
+
+    def use(n):
+        if n > most:
+            pytest.skip(f"Numba was started with {most} threads")
+        numba.set_num_threads(n)
+
+    yield use
+    numba.set_num_threads(before)

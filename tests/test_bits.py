@@ -46,22 +46,6 @@ def parts_of(result):
     return result if isinstance(result, tuple) else (result,)
 
 
-@pytest.fixture
-def threads():
-    """Sets Numba's number of threads; afterwards it is as before."""
-    numba = pytest.importorskip("numba")
-    before = numba.get_num_threads()
-    most = numba.config.NUMBA_NUM_THREADS
-
-    def use(n):
-        if n > most:
-            pytest.skip(f"Numba was started with {most} threads")
-        numba.set_num_threads(n)
-
-    yield use
-    numba.set_num_threads(before)
-
-
 # rows ---------------------------------------------------------------------------------------------
 
 

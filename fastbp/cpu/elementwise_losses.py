@@ -43,6 +43,12 @@ CHUNK = 2048
 BLOCK, MOST_BLOCKS = 2 * CHUNK, 256
 
 
+def blocks_of_elements(size: int) -> tuple[int, int]:
+    """Elements in a block, and blocks: by their number alone, as `blocks_of_rows`."""
+    block = BLOCK * max(1, -(-size // (BLOCK * MOST_BLOCKS)))
+    return block, -(-size // block)
+
+
 @cache
 @recorded
 def loss_blocks(loss: Formula, gradient: Formula, weighted: bool = False) -> Kernel:

@@ -14,7 +14,7 @@ from numba.core.typing.templates import signature
 from numba.np import arrayobj
 
 from . import vectors
-from .simd import I8, I32, I64, IR, Vector
+from .simd import I8, I32, I64, Vector
 from .streams import prefetch_from
 from .tiles import transposed
 from .words import first_lanes_mask, masked, word
@@ -114,17 +114,6 @@ def _place(x: types.Type) -> Any:
         return context.make_tuple(b, two, (b.ptrtoint(array.data, I64), n_bytes))
 
     return signature(two, x), write
-
-
-@word(vectors.as_float64)
-def _as_float64(x: types.Type) -> Any:
-    kind = types.CPointer(types.float64)
-
-    def write(context: Any, b: ir.IRBuilder, x_: ir.Value) -> ir.Value:
-        data = arrayobj.make_array(x)(context, b, x_).data
-        return b.bitcast(data, IR[types.float64].as_pointer())
-
-    return signature(kind, x), write
 
 
 @word(vectors.one_row)

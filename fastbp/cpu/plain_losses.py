@@ -9,7 +9,7 @@ import numpy as np
 from ..elementary import quotient, two_sum
 from .doors import DLOSS, LOSS_IS, LOSSES_AT, NONE_AT, RESULT_AT, SHAPE, SUMS, TEAM as TEAM_AT
 from .elementwise import PARALLEL_FROM, TEAM
-from .elementwise_losses import BLOCK as ELEMENTS, MOST_BLOCKS
+from .elementwise_losses import blocks_of_elements
 from .plain_maps import KERNEL, Array, Inner, can_hold_gradient, chunks_of, is_untouched
 from .row_losses import BLOCK, blocks_of_rows, count_rows
 from .vectors import (
@@ -49,6 +49,14 @@ def losses_or_nothing(frame: int, kind: Any) -> Any:
     """The array for the losses of all rows, or an empty one if they are not asked for."""
     losses = word_at(frame, LOSSES_AT)
     return array_of(word_at(frame, NOTHING) if losses == 0 else losses, kind)
+
+
+def blocks_and_chunks(x: Array, team: int) -> tuple[int, int, int]:
+    """Rows in a block, blocks, and how many threads take them: 0 as `chunks_of` has it."""
+    block, n_blocks = x.shape[0], 1
+    if x.size >= ONE_BLOCK:
+        block, n_blocks = blocks_of_rows(x.shape[0], x.size)
+    return block, n_blocks, min(n_blocks, chunks_of(True, team, x))
 
 
 def room_for_sums(frame: int, n_blocks: int) -> Array:
@@ -136,8 +144,7 @@ def label_loss_if_plain(
     """
     n_rows, n = x.shape
     team = word_at(frame, TEAM_AT)
-    block, n_blocks = blocks_of_rows(n_rows, x.size) if x.size >= ONE_BLOCK else (n_rows, 1)
-    chunks = min(n_blocks, chunks_of(True, team, x))
+    block, n_blocks, chunks = blocks_and_chunks(x, team)
     if place(x)[1] <= 0 or labels.size != n_rows or chunks == 0:
         return False
     if not (are_weights(class_weight, n) and are_weights(sample_weight, n_rows)):
@@ -177,8 +184,7 @@ def target_loss_if_plain(
     """The same with probabilities; here class_weight may be None."""
     n_rows, n = x.shape
     team = word_at(frame, TEAM_AT)
-    block, n_blocks = blocks_of_rows(n_rows, x.size) if x.size >= ONE_BLOCK else (n_rows, 1)
-    chunks = min(n_blocks, chunks_of(True, team, x))
+    block, n_blocks, chunks = blocks_and_chunks(x, team)
     if chunks == 0 or place(x)[1] <= 0 or x.shape != targets.shape or place(targets)[1] < 0:
         return False
     if class_weight is not None and not are_weights(class_weight, n):
@@ -323,8 +329,7 @@ def element_loss_if_plain(
         return False
     if not may_be_written(dx, x, targets, None, None):
         return False
-    block = ELEMENTS * max(1, (x.size + ELEMENTS * MOST_BLOCKS - 1) // (ELEMENTS * MOST_BLOCKS))
-    n_blocks = (x.size + block - 1) // block
+    block, n_blocks = blocks_of_elements(x.size)
     team = word_at(frame, TEAM_AT)
     chunks = min(n_blocks, team % TEAM) if x.size >= PARALLEL_FROM else 1
     if chunks == 0:

@@ -178,16 +178,28 @@ def _address(compiled: Any) -> int:
     return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
 
 
+def _address_for_c(compiled: Any) -> int:
+    """The address of the code that is called as C's functions are."""
+    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name))
+
+
+def _address_of(
+    what: Any, find: Callable[[Any], int], name: str, function: Kernel, signature: Any,
+    **options: bool,
+) -> int:  # fmt: skip
+    """Where the code for something stands: found in the compiled function, once."""
+    with _compiling:
+        if what not in _addresses:
+            _addresses[what] = find(_compiled(name, function, signature, **options))
+        return _addresses[what]
+
+
 def inner_address(function: Callable[[int, int], int]) -> int:
     """The address of the code of what a door calls, see `doors`."""
     from numba.core import types
 
-    with _compiling:
-        if function not in _addresses:
-            signature = (types.intp, types.intp)
-            compiled = _compiled(full_name(function), function, signature, no_cpython_wrapper=True)
-            _addresses[function] = _address(compiled)
-        return _addresses[function]
+    name, kinds = full_name(function), (types.intp, types.intp)
+    return _address_of(function, _address, name, function, kinds, no_cpython_wrapper=True)
 
 
 def door_address() -> int:
@@ -196,13 +208,8 @@ def door_address() -> int:
 
     from .doors import door
 
-    with _compiling:
-        if door not in _addresses:
-            wrapped = {"no_cpython_wrapper": True, "no_cfunc_wrapper": False}
-            compiled = _compiled("door", door, (types.intp,) * 3, **wrapped)
-            name = compiled.fndesc.llvm_cfunc_wrapper_name
-            _addresses[door] = int(compiled.library.get_pointer_to_function(name))
-        return _addresses[door]
+    wrapped = {"no_cpython_wrapper": True, "no_cfunc_wrapper": False}
+    return _address_of(door, _address_for_c, "door", door, (types.intp,) * 3, **wrapped)
 
 
 def run_kernel(
@@ -227,11 +234,7 @@ def _build_loop() -> int:
             last = min(n, (c + 1) * grains // chunks * grain)
             call_kernel(unpack, first, last, (kernel, place))
 
-    with _compiling:
-        if LOOP not in _addresses:
-            compiled = _compiled(LOOP, loop, (types.intp,) * 6, parallel=True)
-            _addresses[LOOP] = _address(compiled)
-        return _addresses[LOOP]
+    return _address_of(LOOP, _address, LOOP, loop, (types.intp,) * 6, parallel=True)
 
 
 def _compiled(name: str, function: Kernel, signature: Any, **options: bool) -> Any:

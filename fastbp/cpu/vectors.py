@@ -258,10 +258,6 @@ def place(x: Any) -> tuple[int, int]:  # type: ignore[empty-body]
     """
 
 
-def as_float64(x: Any) -> Pointer:
-    """Where an array begins, as if float64 stood there."""
-
-
 def one_row(x: Any) -> Any:
     """An array whose elements follow one another as a single row; None stays None."""
 

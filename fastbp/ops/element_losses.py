@@ -22,7 +22,7 @@ from ..checks import (
     out_or_new,
     same_shape,
 )
-from ..cpu.elementwise_losses import BLOCK, CHUNK, MOST_BLOCKS, loss_blocks
+from ..cpu.elementwise_losses import CHUNK, blocks_of_elements, loss_blocks
 from ..cpu.run import Kernel, launch
 from ..cuda.arrays import is_on_device
 from ..formulas.elementwise_losses import itself
@@ -287,8 +287,7 @@ def _launch(
     dx: Array | None, summed: bool,
 ) -> tuple[Any, Array]:  # fmt: skip
     """The key that tells the arguments' types apart, and the blocks' sums."""
-    block = BLOCK * max(1, -(-x.size // (BLOCK * MOST_BLOCKS)))
-    n_blocks = -(-x.size // block)
+    block, n_blocks = blocks_of_elements(x.size)
     sums = np.zeros((n_blocks, 2)) if summed else None
     key = (x.dtype.char, dloss is None, losses is None, sums is None, dx is None)
     (a, a_run, a_period), (b, b_run, b_period) = weights

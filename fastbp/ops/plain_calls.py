@@ -36,8 +36,8 @@ class Doors(dict[Any, Callable[..., Any]]):
 doors = Doors()
 tables: dict[Any, Any] = {}  # theirs, likewise
 
-# What `softmax_cross_entropy` asks doors for.
-LOSS, LOSS_AND_GRADIENT = "softmax_cross_entropy", "softmax_cross_entropy_with_grad"
+# What is asked of a loss. (Doors of losses of elements are known by their kernel besides.)
+LOSS, BOTH, GRADIENT = "loss", "loss and gradient", "gradient"
 
 _WHOLE = frozenset((int, type(None)))
 _REAL = frozenset((int, float, type(None)))
@@ -177,7 +177,7 @@ def remember_rows(
         }  # fmt: skip
 
     like = kind_of(x), kind_of(targets), *weights
-    keep(LOSS_AND_GRADIENT if with_grad else LOSS, (*like, *typed((axis, *others))), entry)
+    keep(BOTH if with_grad else LOSS, (*like, *typed((axis, *others))), entry)
 
 
 def loss_like(reduction: str, each: int, dtype: np.dtype[Any]) -> dict[str, Any]:
@@ -217,10 +217,6 @@ def remember_probabilities(
         }  # fmt: skip
 
     keep("cross_entropy", (kind_of(probs), kind_of(targets), axis, reduction), entry)
-
-
-# What is asked of `plain_elements`: the loss, or this.
-BOTH, GRADIENT = "loss and gradient", "gradient"
 
 
 def plain_elements(

@@ -36,7 +36,7 @@ from ..cpu.run import Kernel, launch
 from ..cpu.target_losses import target_blocks
 from ..cuda.arrays import is_on_device
 from .calls import launch_panels, plan_of_wide_rows
-from .plain_calls import LOSS, LOSS_AND_GRADIENT, doors, remember_rows, smoothing_array
+from .plain_calls import BOTH, LOSS, doors, remember_rows, smoothing_array
 from .row_losses import (
     RowLoss,
     RowOptions,
@@ -208,7 +208,7 @@ softcap, temperature, reduction, empty, on_bad_label
     >>> dlogits
     array([[-4.12230723e-09,  2.06115361e-09,  2.06115361e-09]])
     """
-    both: tuple[Any, Array] | None = doors[LOSS_AND_GRADIENT](
+    both: tuple[Any, Array] | None = doors[BOTH](
         logits, targets, 1.0, out, axis, class_weight, sample_weight, ignore_index,
         label_smoothing, z_loss, softcap, temperature, reduction, empty, on_bad_label,
     )  # fmt: skip
@@ -277,7 +277,7 @@ softcap, temperature, reduction, empty, on_bad_label
     array([[-1.,  1.]])
     """
     if type(reduction) is str and reduction != "none":
-        both: tuple[Any, Array] | None = doors[LOSS_AND_GRADIENT](
+        both: tuple[Any, Array] | None = doors[BOTH](
             logits, targets, dloss, out, axis, class_weight, sample_weight, ignore_index,
             label_smoothing, z_loss, softcap, temperature, reduction, empty, on_bad_label,
         )  # fmt: skip
